@@ -1,0 +1,312 @@
+"""Every setting of the program, with its default and its meaning.
+
+The text under a field is what `seq2seq config --schema` and `configs/reference.yaml` say of it. A
+section that has several forms is a union told apart by `kind`, so that a setting without effect in
+the chosen form is an unknown key. Rules over one field stand with the field, rules over several in
+the validator of the smallest section that holds them all.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _whole_number(value: Any) -> Any:
+    """Read `5e4` as 50000; what isn't a whole number is left for pydantic to refuse."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return value
+    return int(number) if isinstance(value, str) and number.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole_number)]
+Positive = Annotated[Whole, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Files = tuple[Path, Path]
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, and every key known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class SampleCorpus(Section):
+    """A bilingual corpus of dates, quantities, money and names, made offline from the Unicode CLDR."""
+
+    kind: Literal["sample"] = "sample"
+    """The embedded corpus."""
+    pairs: Positive = 30000
+    """Number of training pairs."""
+    held_out: Positive = 600
+    """Number of pairs of the validation and of the test set each."""
+
+
+class HubCorpus(Section):
+    """A data set of the Hugging Face Hub, or a local folder in the Hub's layout."""
+
+    kind: Literal["hub"]
+    """A data set of the Hub."""
+    name: str
+    """Name on the Hub, such as `bentrevett/multi30k`, or a local folder."""
+    configuration: str | None = None
+    """Name of the set's configuration, where it has several."""
+    revision: str | None = None
+    """Branch, tag or commit of the set on the Hub."""
+    train: str = "train"
+    """Split to train on."""
+    validation: str = "validation"
+    """Split to validate on."""
+    test: str | None = "test"
+    """Split for the final score."""
+    source_column: str | None = None
+    """Column of source text; by default the source language's code, alone or in `translation`."""
+    target_column: str | None = None
+    """Column of target text; by default the target language's code, alone or in `translation`."""
+
+
+class TextCorpus(Section):
+    """Parallel text files, one sentence a line, plain or gzipped (`.gz`)."""
+
+    kind: Literal["text"]
+    """Parallel text files."""
+    train: Files
+    """Source file and target file to train on."""
+    validation: Files
+    """Source file and target file to validate on."""
+    test: Files | None = None
+    """Source file and target file for the final score."""
+
+
+class DataConfig(Section):
+    """Where the text comes from and where the prepared data goes."""
+
+    source: str = "en"
+    """Language to translate from: a code such as `en`; for the sample corpus a CLDR locale."""
+    target: str = "de"
+    """Language to translate into."""
+    folder: Path = Path("data/sample-en-de")
+    """Folder of the prepared data: vocabulary, ids, manifest."""
+    corpus: Annotated[SampleCorpus | HubCorpus | TextCorpus, Field(discriminator="kind")] = (
+        SampleCorpus()
+    )
+    """The parallel text: `kind` is `sample`, `hub` or `text`."""
+    max_length: Positive = 200
+    """Training pairs with more pieces than this on either side are left out."""
+
+
+class VocabularyConfig(Section):
+    """SentencePiece vocabularies, trained by `seq2seq prepare` on the training text."""
+
+    algorithm: Literal["unigram", "bpe"] = "unigram"
+    """How SentencePiece chooses the pieces."""
+    joint: bool = True
+    """One vocabulary for both languages, or one each."""
+    size: Positive = 8000
+    """Number of pieces (of each vocabulary), the four special ones included."""
+    character_coverage: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of the text's characters that get a piece; 0.9995 for Japanese or Chinese."""
+    split_digits: bool = False
+    """Make every digit a piece of its own, for text full of numbers."""
+    normalization: Literal["identity", "nfkc", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf"] = "identity"
+    """SentencePiece's rule; all but `identity` rewrite quotes, dots, full-width forms (`_cf`: case).
+
+    The text is brought to Unicode's NFC before it in any case.
+    """
+
+
+class DropoutConfig(Section):
+    """Shares of what is left out at random in training."""
+
+    embeddings: Share = 0.2
+    """Of each embedding's components, the same at all positions of a sentence."""
+    layers: Share = 0.2
+    """Of each LSTM layer's input components, the same at all positions of a sentence."""
+    output: Share = 0.2
+    """Of the components of the layer before the vocabulary, the same at all positions."""
+    words: Share = 0.0
+    """Of whole input words (pieces) of both sides."""
+
+
+class ModelConfig(Section):
+    """The network: a bidirectional LSTM encoder, an LSTM decoder with attention."""
+
+    embedding_size: Positive = 256
+    """Width of the embeddings, and of the layer before the vocabulary."""
+    encoder_layers: Positive = 1
+    """Number of bidirectional layers."""
+    encoder_size: Positive = 256
+    """Width of the encoder's state in each direction."""
+    decoder_layers: Positive = 2
+    """Number of decoder layers; the lowest attends, those above see the context."""
+    decoder_size: Positive = 256
+    """Width of the decoder's state."""
+    tied: Literal["all", "target", "none"] = "all"
+    """Share one table between source, target and output; target and output; or nothing."""
+    dropout: DropoutConfig = DropoutConfig()
+    """Dropout."""
+
+
+class InverseSquareRoot(Section):
+    """Linear warm-up, then a rate that falls with the inverse square root of the step."""
+
+    kind: Literal["inverse_sqrt"] = "inverse_sqrt"
+    """Warm-up, then inverse square root."""
+    warmup: Positive = 500
+    """Steps of linear warm-up."""
+
+
+class Linear(Section):
+    """Linear warm-up, then a straight line that reaches zero at the last step."""
+
+    kind: Literal["linear"]
+    """Warm-up, then linearly to zero at the end of the run."""
+    warmup: Positive = 500
+    """Steps of linear warm-up."""
+
+
+class Plateau(Section):
+    """Linear warm-up, then a rate that is cut whenever validations stop getting better."""
+
+    kind: Literal["plateau"]
+    """Warm-up, then constant until validations stop getting better."""
+    warmup: Positive = 500
+    """Steps of linear warm-up."""
+    factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    """What the rate is multiplied with."""
+    patience: Annotated[Whole, Field(ge=0)] = 1
+    """Validations in a row without a better score that are let pass before a cut."""
+
+
+class OptimizerConfig(Section):
+    """AdamW, its rate and its clipping."""
+
+    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-3
+    """The highest rate, reached at the end of the warm-up."""
+    betas: tuple[Share, Share] = (0.9, 0.98)
+    """Decay of the averages of the gradient and of its square."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
+    """Decoupled weight decay."""
+    clip: Annotated[float, Field(gt=0.0)] = 1.0
+    """Largest norm of the gradient over all parameters."""
+    schedule: Annotated[InverseSquareRoot | Linear | Plateau, Field(discriminator="kind")] = (
+        InverseSquareRoot()
+    )
+    """How the rate changes: `kind` is `inverse_sqrt`, `linear` or `plateau`."""
+
+
+class CheckpointConfig(Section):
+    """What a run can go on from."""
+
+    every: Positive = 500
+    """Steps between two checkpoints; there is one at each stop and at the end in any case."""
+    keep_last: Positive = 2
+    """Number of newest checkpoints that are kept."""
+    keep_best: Positive = 1
+    """Number of checkpoints with the best validation scores that are kept."""
+
+
+class TrainingConfig(Section):
+    """How long to train, in what portions, and where to."""
+
+    folder: Path = Path("runs/sample-en-de")
+    """Run folder: checkpoints, metrics, and the best model so far."""
+    steps: Positive = 2000
+    """Number of optimizer steps."""
+    tokens_per_step: Positive = 4096
+    """Most real target tokens (ends of sentence counted) in one optimizer step."""
+    tokens_per_device: Positive = 25000
+    """Most padded source and target positions that are computed at once; a step is cut to fit."""
+    label_smoothing: Share = 0.1
+    """Share of the probability that the loss spreads over the whole vocabulary."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """The optimizer."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """Checkpoints."""
+    log_every: Positive = 50
+    """Steps between two lines of `metrics.jsonl`."""
+
+
+class SearchConfig(Section):
+    """How translations are searched for."""
+
+    beam: Positive = 5
+    """Number of hypotheses kept for each sentence; 1 is greedy search."""
+    length_penalty: Annotated[float, Field(ge=0.0)] = 1.0
+    """Exponent of the length that a log-probability is divided by: 0 favours short, 1 averages."""
+    max_length_ratio: Annotated[float, Field(gt=0.0)] = 2.0
+    """Longest translation, as a multiple of the source's number of pieces, plus 10."""
+    tokens_per_batch: Positive = 4000
+    """Most padded source positions that are translated at once."""
+
+
+class ValidationConfig(Section):
+    """Scores on the validation set during training."""
+
+    every: Positive = 500
+    """Steps between two validations; there is one at the end in any case."""
+    patience: Positive | None = None
+    """Validations in a row without a better BLEU before training stops; none: never."""
+    samples: Annotated[Whole, Field(ge=0)] = 3
+    """Number of translations shown at each validation."""
+    search: SearchConfig | None = None
+    """Search settings for validation; none: those of `search`."""
+
+
+class TrainerConfig(Section):
+    """The machine."""
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What computes; `auto` takes a GPU where there is one."""
+    deterministic: bool = False
+    """Bit-equal repeats on a GPU too, at some cost in speed; a CPU repeats without it."""
+    threads: Positive | None = None
+    """CPU threads for computing; none: as many as this process may use."""
+
+
+class Config(Section):
+    """Everything that decides a run."""
+
+    seed: Annotated[Whole, Field(ge=0)] = 1
+    """Where all randomness comes from."""
+    data: DataConfig = DataConfig()
+    """The corpus and its prepared form."""
+    vocabulary: VocabularyConfig = VocabularyConfig()
+    """The SentencePiece vocabularies."""
+    model: ModelConfig = ModelConfig()
+    """The network."""
+    training: TrainingConfig = TrainingConfig()
+    """The run."""
+    validation: ValidationConfig = ValidationConfig()
+    """Validation during the run."""
+    search: SearchConfig = SearchConfig()
+    """Search, when evaluating and translating."""
+    trainer: TrainerConfig = TrainerConfig()
+    """The machine."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.model.tied == "all" and not self.vocabulary.joint:
+            raise ValueError(
+                "`model.tied` must be 'target' or 'none' where `vocabulary.joint` is false,"
+                " but is 'all'"
+            )
+        longest = self.data.max_length + 1
+        if self.training.tokens_per_step < longest:
+            raise ValueError(
+                f"`training.tokens_per_step` must be at least `data.max_length` + 1 = {longest},"
+                f" but is {self.training.tokens_per_step}"
+            )
+        if self.training.tokens_per_device < 2 * longest:
+            raise ValueError(
+                "`training.tokens_per_device` must be at least 2 × (`data.max_length` + 1)"
+                f" = {2 * longest}, but is {self.training.tokens_per_device}"
+            )
+        return self
+
+    @property
+    def validation_search(self) -> SearchConfig:
+        """The settings that validation decodes with."""
+        return self.validation.search or self.search

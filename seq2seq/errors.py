@@ -1,0 +1,20 @@
+"""The mistakes that the person in front of the program can mend."""
+
+
+class UserError(Exception):
+    """Something the user can fix: one sentence naming the thing, the rule and the value.
+
+    The command line prints the message without a traceback and ends with status 2.
+    """
+
+
+class ConfigError(UserError):
+    """A config with mistakes, one line each in the message."""
+
+
+class DataError(UserError):
+    """A corpus, a vocabulary or a data folder that can't be used as it is."""
+
+
+class ModelError(UserError):
+    """A model folder, a run folder or a checkpoint that can't be used as it is."""
