@@ -13,12 +13,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 
 def _whole_number(value: Any) -> Any:
-    """Read `5e4` as 50000; what isn't a whole number is left for pydantic to refuse."""
+    """Read the text `5e4` as 50000; what isn't a whole number is left for pydantic to refuse."""
+    if not isinstance(value, str) or "e" not in value.lower():
+        return value
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except ValueError:
         return value
-    return int(number) if isinstance(value, str) and number.is_integer() else value
+    return int(number) if number.is_integer() else value
 
 
 Whole = Annotated[int, BeforeValidator(_whole_number)]
@@ -30,11 +32,13 @@ Files = tuple[Path, Path]
 class Section(BaseModel):
     """A part of the config: frozen, and every key known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class SampleCorpus(Section):
-    """A bilingual corpus of dates, quantities, money and names, made offline from the Unicode CLDR."""
+    """A bilingual corpus of dates, quantities, money and names, made from the Unicode CLDR."""
 
     kind: Literal["sample"] = "sample"
     """The embedded corpus."""
@@ -111,7 +115,7 @@ class VocabularyConfig(Section):
     split_digits: bool = False
     """Make every digit a piece of its own, for text full of numbers."""
     normalization: Literal["identity", "nfkc", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf"] = "identity"
-    """SentencePiece's rule; all but `identity` rewrite quotes, dots, full-width forms (`_cf`: case).
+    """SentencePiece's rule; all but `identity` change quotes, dots, full-width forms (`_cf`: case).
 
     The text is brought to Unicode's NFC before it in any case.
     """
@@ -288,22 +292,25 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
+        longest = self.data.max_length + 1
+        clashes: list[str] = []
         if self.model.tied == "all" and not self.vocabulary.joint:
-            raise ValueError(
+            clashes.append(
                 "`model.tied` must be 'target' or 'none' where `vocabulary.joint` is false,"
                 " but is 'all'"
             )
-        longest = self.data.max_length + 1
         if self.training.tokens_per_step < longest:
-            raise ValueError(
+            clashes.append(
                 f"`training.tokens_per_step` must be at least `data.max_length` + 1 = {longest},"
                 f" but is {self.training.tokens_per_step}"
             )
         if self.training.tokens_per_device < 2 * longest:
-            raise ValueError(
+            clashes.append(
                 "`training.tokens_per_device` must be at least 2 × (`data.max_length` + 1)"
                 f" = {2 * longest}, but is {self.training.tokens_per_device}"
             )
+        if clashes:
+            raise ValueError("\n".join(clashes))
         return self
 
     @property

@@ -1,0 +1,215 @@
+"""The commands. Each imports what it needs itself: `seq2seq config` never waits for torch."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import click
+import typer
+
+from seq2seq import __version__
+from seq2seq.errors import UserError
+from seq2seq.terminal import say, use_plain
+
+_HELP = """Train LSTM translation models, and translate with them.
+
+Example: seq2seq train configs/quickstart.yaml
+"""
+
+app = typer.Typer(
+    help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+
+ConfigFile = Annotated[Path, typer.Argument(help="YAML file with the settings.", metavar="CONFIG")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Settings that replace the file's.", metavar="[SECTION.KEY=VALUE]..."),
+]
+ModelFolder = Annotated[Path, typer.Argument(help="Model folder.", metavar="MODEL")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"seq2seq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    plain: Annotated[bool, typer.Option("--plain", help="No colours, boxes or bars.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    use_plain(plain)
+
+
+@app.command()
+def prepare(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a folder made with other settings.")
+    ] = False,
+) -> None:
+    """Make the data folder: vocabulary, ids, manifest.
+
+    Example: seq2seq prepare configs/quickstart.yaml data.target=fr data.folder=data/en-fr
+    """
+    from seq2seq.config_file import load_config
+    from seq2seq.data.prepare import prepare as run
+
+    run(load_config(config, overrides or ()), overwrite=overwrite)
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
+    ] = False,
+) -> None:
+    """Train a model; the data is prepared first if need be.
+
+    Ctrl-C saves and stops, twice stops at once. Status 0: done; 2: to be mended by you; 75: stopped
+    on request, --resume goes on.
+
+    Example: seq2seq train configs/quickstart.yaml training.steps=500 training.folder=runs/short
+    """
+    from seq2seq.training.stopping import StopNow, StopRequest
+
+    stop = StopRequest()
+    stop.install()  # before anything that takes long to import
+    from seq2seq.config_file import load_config
+
+    settings = load_config(config, overrides or ())
+    from seq2seq.training.boundary import end_reason
+    from seq2seq.training.run import train as run
+
+    try:
+        state = run(settings, resume=resume, stop=stop)
+    except StopNow:
+        say("stopped at once; the last checkpoint is kept, --resume goes on from it")
+        raise typer.Exit(130) from None
+    if stop and (state.validation_due or not end_reason(state, settings)):
+        raise typer.Exit(75)
+
+
+@app.command()
+def evaluate(
+    model: ModelFolder,
+    split: Annotated[
+        Literal["test", "validation"], typer.Option(help="Set of the data folder.")
+    ] = "test",
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder, if not the one trained on.")
+    ] = None,
+    source: Annotated[Path | None, typer.Option(help="Text file to translate instead.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="Its reference translations.")] = None,
+    beam: Annotated[int | None, typer.Option(help="Beam size, if not the model's.", min=1)] = None,
+    lookup: Annotated[
+        bool, typer.Option("--lookup", help="Score the nearest training sentence as well.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="File for the scores; MODEL/score.json if not given.")
+    ] = None,
+) -> None:
+    """Score a model on a test set: BLEU and chrF on detokenized text, with signatures.
+
+    Example: seq2seq evaluate runs/quickstart/model
+    """
+    from seq2seq import evaluation
+    from seq2seq.model_folder import default_device, load_model
+
+    loaded = load_model(model, device=default_device())
+    folder = data or loaded.config.data.folder
+    if source or reference:
+        if not (source and reference):
+            raise UserError("--source and --reference must be given together")
+        test = evaluation.text_test_set(source, reference, loaded.config.data.target)
+    else:
+        test = evaluation.prepared_test_set(folder, split)
+    settings = loaded.config.search.model_copy(update={"beam": beam} if beam else {})
+    scores = evaluation.evaluate(loaded, test, settings, output=output or model / "score.json")
+    systems = {"model": scores}
+    if lookup:
+        systems["nearest training source"] = evaluation.lookup_scores(folder, test)
+    evaluation.show_scores(f"{test.name}: {len(test.source)} pairs, beam {settings.beam}", systems)
+
+
+@app.command()
+def translate(
+    model: ModelFolder,
+    beam: Annotated[int | None, typer.Option(help="Beam size, if not the model's.", min=1)] = None,
+) -> None:
+    """Translate standard input to standard output, one line for each line.
+
+    Example: seq2seq translate runs/quickstart/model < in.txt > out.txt
+    """
+    from seq2seq.model_folder import default_device, load_model
+    from seq2seq.translation import Translator, translate_stream
+
+    loaded = load_model(model, device=default_device())
+    settings = loaded.config.search.model_copy(update={"beam": beam} if beam else {})
+    translator = Translator(loaded.network, loaded.vocabularies, settings)
+    translate_stream(translator, sys.stdin.buffer, sys.stdout.buffer)
+
+
+@app.command()
+def inspect(
+    model: ModelFolder,
+    sentence: Annotated[str, typer.Argument(help="Sentence to translate.")],
+    output: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("attention.png"),
+) -> None:
+    """Draw what the model looks at while it translates a sentence.
+
+    Example: seq2seq inspect runs/quickstart/model "3 May 2021" --output attention.png
+    """
+    from seq2seq.inspection import inspect_attention
+    from seq2seq.model_folder import load_model
+
+    print(inspect_attention(load_model(model), sentence, output))
+    say(f"the attention is drawn in {output}")
+
+
+@app.command()
+def config(
+    config: Annotated[Path | None, typer.Argument(help="YAML file.", metavar="CONFIG")] = None,
+    overrides: Overrides = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of all settings.")
+    ] = False,
+) -> None:
+    """Check a config and print it with all defaults, or list every mistake in it.
+
+    Example: seq2seq config configs/quickstart.yaml training.steps=500
+    """
+    from seq2seq.config_file import config_schema, dump_config, load_config
+
+    if schema:
+        print(config_schema(), end="")
+    elif config is None:
+        raise UserError("`seq2seq config` needs a CONFIG, or --schema")
+    else:
+        print(dump_config(load_config(config, overrides or ())), end="")
+
+
+def main() -> NoReturn:
+    """Run the command line; what a user can mend is said in a sentence, with status 2."""
+    try:
+        status = app(standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except UserError as error:
+        say(f"seq2seq: {error}")
+        status = 2
+    except BrokenPipeError:
+        # The reader of our output has gone; Python would complain when it closes the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except (click.Abort, KeyboardInterrupt):
+        status = 130
+    sys.exit(status)

@@ -1,0 +1,1 @@
+"""From text to batches: corpora, prepared data, the batch plan and the loader."""

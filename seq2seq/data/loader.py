@@ -1,0 +1,101 @@
+"""The loader: gives a run's steps from any position on, at no cost."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from seq2seq.data.batch import Batch, Step, make_batch
+from seq2seq.data.plan import Indices, Lengths, cut, plan_epoch
+from seq2seq.data.prepared import PreparedSplit
+
+
+class Position(NamedTuple):
+    """The next step to be computed: counts of global batches, the same for any number of processes."""
+
+    epoch: int = 0
+    batch: int = 0
+
+
+class StepDataset(Dataset[Step]):
+    """The steps of a run, by position."""
+
+    def __init__(
+        self,
+        split: PreparedSplit,
+        *,
+        seed: int,
+        tokens_per_step: int,
+        tokens_per_device: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        self._split = split
+        self._seed, self._tokens_per_step = seed, tokens_per_step
+        self._tokens_per_device = tokens_per_device
+        self._rank, self._world_size = rank, world_size
+        self.lengths = Lengths(split.source.lengths, split.target.lengths + 1)
+        self._plan = lru_cache(maxsize=2)(self._plan_epoch)
+
+    def _plan_epoch(self, epoch: int) -> list[Indices]:
+        return plan_epoch(
+            self.lengths, seed=self._seed, epoch=epoch, tokens_per_step=self._tokens_per_step
+        )
+
+    def epoch_length(self, epoch: int) -> int:
+        """The number of steps of an epoch."""
+        return len(self._plan(epoch))
+
+    def __getitem__(self, index: Any) -> Step:
+        position = Position(*index)
+        batch = self._plan(position.epoch)[position.batch]
+        pieces = cut(
+            batch,
+            self.lengths,
+            rank=self._rank,
+            world_size=self._world_size,
+            tokens_per_device=self._tokens_per_device,
+        )
+        return Step(
+            batches=tuple(self._batch(piece, fill=batch[:1]) for piece in pieces),
+            target_tokens=int(self.lengths.target[batch].sum()),
+            source_tokens=int(self.lengths.source[batch].sum()),
+            epoch=position.epoch,
+        )
+
+    def _batch(self, examples: Indices, *, fill: Indices) -> Batch:
+        """Make a micro-batch; an empty one computes `fill` at weight zero."""
+        weight = 1.0 if len(examples) else 0.0
+        chosen = [int(example) for example in (examples if len(examples) else fill)]
+        source = [self._split.source[example] for example in chosen]
+        target = [self._split.target[example] for example in chosen]
+        return make_batch(source, target, chosen, weight=weight)
+
+
+class _Positions(Sampler[Position]):
+    """The positions that come next, epoch after epoch."""
+
+    def __init__(self, steps: StepDataset, start: Position, number: int):
+        self._steps, self._start, self._number = steps, start, number
+
+    def __len__(self) -> int:
+        return self._number
+
+    def __iter__(self) -> Iterator[Position]:
+        position = self._start
+        for _ in range(self._number):
+            yield position
+            position = following(position, self._steps)
+
+
+def following(position: Position, steps: StepDataset) -> Position:
+    """The position after this one; an epoch's end leads to the next epoch's start."""
+    if position.batch + 1 < steps.epoch_length(position.epoch):
+        return Position(position.epoch, position.batch + 1)
+    return Position(position.epoch + 1, 0)
+
+
+def step_loader(steps: StepDataset, *, start: Position, number: int) -> DataLoader[Step]:
+    """Give `number` steps from a position on; starting anywhere costs the same."""
+    return DataLoader(steps, sampler=_Positions(steps, start, number), batch_size=None)

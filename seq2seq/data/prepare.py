@@ -1,0 +1,182 @@
+"""Text to data folder: vocabularies, memory-mapped ids, and a manifest that says what was done."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+
+from seq2seq import __version__
+from seq2seq.config import Config
+from seq2seq.data.corpus import SPLITS, Corpus, Split, open_corpus
+from seq2seq.data.prepared import FORMAT, Manifest, SplitCounts, split_path
+from seq2seq.errors import DataError
+from seq2seq.files import whole_folder
+from seq2seq.terminal import Progress, say
+from seq2seq.vocabulary import Vocabularies, train_vocabularies
+
+_CHUNK = 2000  # pairs encoded and written at a time
+_IDS = pyarrow.list_(pyarrow.uint32())
+
+Pair = tuple[str, str]
+
+
+def prepare(config: Config, *, overwrite: bool = False) -> Manifest:
+    """Make the data folder of a config, unless it is there already.
+
+    Args:
+        config: names the corpus, the vocabularies and the folder.
+        overwrite: replace a folder that was made with other settings or from other text.
+
+    Raises:
+        DataError: the text can't be used, or the folder holds something else.
+    """
+    folder = config.data.folder
+    corpus = open_corpus(config.data, config.seed)
+    settings, origin = _settings(config), corpus.origin()
+    if folder.exists():
+        manifest = Manifest.load(folder)
+        changed = _changes(manifest.settings | manifest.origin, settings | origin)
+        if not changed:
+            say(f"{folder} is prepared already: {manifest.summary()}")
+            return manifest
+        if not overwrite:
+            raise DataError(
+                f"the data folder {folder} was prepared with other settings ({'; '.join(changed)}):"
+                " choose another data.folder, or run `seq2seq prepare` with --overwrite"
+            )
+    with whole_folder(folder) as partial:
+        manifest = _build(partial, config, corpus, settings, origin)
+    say(f"{folder} is prepared: {manifest.summary()}")
+    return manifest
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """Flatten the settings that decide what the folder holds."""
+    flat: dict[str, Any] = {}
+
+    def visit(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]
+                visit(f"{prefix}.{key}", item)
+        else:
+            flat[prefix] = value
+
+    visit("data", config.data.model_dump(mode="json", exclude={"folder"}))
+    visit("vocabulary", config.vocabulary.model_dump(mode="json"))
+    return flat
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return [
+        f"{key} was {old.get(key)}, is {new.get(key)}" if key in old else f"{key} is new"
+        for key in keys
+    ]
+
+
+def _build(
+    folder: Path, config: Config, corpus: Corpus, settings: dict[str, Any], origin: dict[str, str]
+) -> Manifest:
+    say(f"reading the training text ({config.data.source} → {config.data.target})")
+    train = list(corpus.pairs("train"))
+    kept = [pair for pair in train if all(side.strip() for side in pair)]
+    if not kept:
+        raise DataError("the training corpus is empty: no pair has text on both sides")
+    say(f"learning the vocabulary from {len(kept):,} pairs")
+    vocabularies = train_vocabularies(*zip(*kept, strict=True), config.vocabulary)
+    vocabularies.save(folder)
+    counts: dict[Split, SplitCounts] = {}
+    for split in SPLITS:
+        if corpus.has(split):
+            pairs = train if split == "train" else list(corpus.pairs(split))
+            limit = config.data.max_length if split == "train" else None
+            counts[split] = _write(folder, split, pairs, vocabularies, limit=limit)
+            if not counts[split].pairs:
+                raise DataError(f"the {split} set has no pair that can be used")
+    manifest = Manifest(
+        format=FORMAT,
+        version=__version__,
+        source=config.data.source,
+        target=config.data.target,
+        settings=settings,
+        origin=origin,
+        splits=counts,
+        fingerprint=_fingerprint(folder),
+    )
+    manifest.save(folder)
+    return manifest
+
+
+def _write(
+    folder: Path,
+    split: Split,
+    pairs: Sequence[Pair],
+    vocabularies: Vocabularies,
+    *,
+    limit: int | None,
+) -> SplitCounts:
+    """Encode one split into an Arrow file.
+
+    Training pairs (`limit` given) that are empty on a side or too long are left out and counted.
+    The other splits keep every pair, and their text: scores are taken on that.
+    """
+    removed: Counter[str] = Counter()
+    numbers: Counter[str] = Counter()
+    columns = [("source", _IDS), ("target", _IDS)]
+    if limit is None:
+        columns += [("source_text", pyarrow.string()), ("target_text", pyarrow.string())]
+    schema = pyarrow.schema(columns)
+    with (
+        pyarrow.OSFile(str(split_path(folder, split)), "wb") as file,
+        pyarrow.ipc.new_file(file, schema) as writer,
+        Progress(f"encoding {split}", total=len(pairs), unit="pairs") as progress,
+    ):
+        for chunk in _chunks(pairs):
+            rows = _encode(chunk, vocabularies)
+            if limit is None:
+                for row, (source_text, target_text) in zip(rows, chunk, strict=True):
+                    row |= {"source_text": source_text, "target_text": target_text}
+            else:
+                rows = [row for row in rows if not _unfit(row, limit, removed)]
+            writer.write_batch(pyarrow.RecordBatch.from_pylist(rows, schema=schema))
+            numbers["pairs"] += len(rows)
+            for side in ("source", "target"):
+                numbers[f"{side}_pieces"] += sum(len(row[side]) for row in rows)
+            progress.advance(len(chunk))
+    return SplitCounts(**numbers, removed=dict(removed))
+
+
+def _chunks(pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
+    rest = iter(pairs)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk
+
+
+def _encode(chunk: list[Pair], vocabularies: Vocabularies) -> list[dict[str, Any]]:
+    source = vocabularies.source.encode([pair[0] for pair in chunk])
+    target = vocabularies.target.encode([pair[1] for pair in chunk])
+    return [{"source": left, "target": right} for left, right in zip(source, target, strict=True)]
+
+
+def _unfit(row: dict[str, Any], limit: int, removed: Counter[str]) -> bool:
+    lengths = (len(row["source"]), len(row["target"]))
+    if min(lengths) == 0:
+        removed["empty"] += 1
+    elif max(lengths) > limit:
+        removed["too_long"] += 1
+    else:
+        return False
+    return True
+
+
+def _fingerprint(folder: Path) -> str:
+    """Digest everything that training reads."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,170 @@
+"""The data folder as training and evaluation read it: a manifest, vocabularies, mapped Arrow ids."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy
+import numpy.typing
+import pyarrow
+import pyarrow.compute
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from seq2seq.data.corpus import Split
+from seq2seq.errors import DataError
+from seq2seq.vocabulary import Vocabularies
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+Ids = numpy.typing.NDArray[numpy.uint32]
+Lengths = numpy.typing.NDArray[numpy.int64]
+
+
+def split_path(folder: Path, split: Split) -> Path:
+    """Name the file of one split."""
+    return folder / f"{split}.arrow"
+
+
+class SplitCounts(BaseModel):
+    """What one split holds and what was left out, by rule."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pairs: int = 0
+    source_pieces: int = 0
+    target_pieces: int = 0
+    removed: dict[str, int] = {}
+
+
+class Manifest(BaseModel):
+    """What a data folder says of itself."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int
+    version: str
+    source: str
+    target: str
+    settings: dict[str, Any]
+    origin: dict[str, str]
+    splits: dict[Split, SplitCounts]
+    fingerprint: str
+
+    def save(self, folder: Path) -> None:
+        """Write the manifest; the last file of a folder that is being made."""
+        (folder / MANIFEST).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+    @staticmethod
+    def load(folder: Path) -> "Manifest":
+        """Read a folder's manifest.
+
+        Raises:
+            DataError: the folder is no data folder, or one of another format.
+        """
+        try:
+            text = (folder / MANIFEST).read_text(encoding="utf-8")
+            manifest = Manifest.model_validate_json(text)
+        except (OSError, ValidationError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"{folder} is no data folder (no readable {MANIFEST} in it): choose another"
+                " data.folder, or make one with `seq2seq prepare`"
+            ) from error
+        if manifest.format != FORMAT:
+            raise DataError(
+                f"the data folder {folder} has format {manifest.format}, but this version reads"
+                f" format {FORMAT}: prepare it again"
+            )
+        return manifest
+
+    def summary(self) -> str:
+        """Say in a line what the folder holds."""
+        parts = [f"{counts.pairs:,} {split} pairs" for split, counts in self.splits.items()]
+        removed = self.splits["train"].removed
+        left_out = ", ".join(
+            f"{number:,} {rule.replace('_', ' ')}" for rule, number in removed.items()
+        )
+        return ", ".join(parts) + (f"; left out of training: {left_out}" if left_out else "")
+
+
+class Sentences(Sequence[Ids]):
+    """One column of ids, memory-mapped: nothing is read before it is asked for."""
+
+    def __init__(self, column: pyarrow.ChunkedArray):
+        chunks = column.chunks
+        self._ids = [chunk.values.to_numpy() for chunk in chunks]
+        self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
+        self._starts = numpy.cumsum([0] + [len(chunk) for chunk in chunks])
+
+    @property
+    def lengths(self) -> Lengths:
+        """The number of ids of each sentence."""
+        parts = [numpy.diff(offsets) for offsets in self._offsets]
+        return (
+            numpy.concatenate(parts).astype(numpy.int64) if parts else numpy.zeros(0, numpy.int64)
+        )
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, index: Any) -> Any:
+        chunk = int(numpy.searchsorted(self._starts, index, side="right")) - 1
+        row = index - self._starts[chunk]
+        start, end = self._offsets[chunk][row : row + 2]
+        return self._ids[chunk][start:end]
+
+
+class PreparedSplit(NamedTuple):
+    """The pairs of one split, as ids."""
+
+    source: Sentences
+    target: Sentences
+
+
+class PreparedText(NamedTuple):
+    """The raw text of a split that scores are taken on."""
+
+    source: list[str]
+    target: list[str]
+
+
+class PreparedData(NamedTuple):
+    """A data folder that has been opened."""
+
+    folder: Path
+    manifest: Manifest
+    vocabularies: Vocabularies
+
+    @staticmethod
+    def open(folder: Path) -> "PreparedData":
+        """Open a data folder.
+
+        Raises:
+            DataError: it is no data folder, or not whole.
+        """
+        return PreparedData(folder, Manifest.load(folder), Vocabularies.load(folder))
+
+    def split(self, split: Split) -> PreparedSplit:
+        """Map the ids of a split, without the pairs that are empty on a side: no loss is defined."""
+        table = _table(self.folder, split)
+        lengths = [pyarrow.compute.list_value_length(table[side]) for side in ("source", "target")]
+        full = pyarrow.compute.greater(pyarrow.compute.min_element_wise(*lengths), 0)
+        if not pyarrow.compute.all(full).as_py():
+            table = table.filter(full)
+        return PreparedSplit(Sentences(table["source"]), Sentences(table["target"]))
+
+    def text(self, split: Split) -> PreparedText:
+        """Read the raw text of the validation or the test set."""
+        table = _table(self.folder, split)
+        return PreparedText(table["source_text"].to_pylist(), table["target_text"].to_pylist())
+
+
+def _table(folder: Path, split: Split) -> pyarrow.Table:
+    path = split_path(folder, split)
+    try:
+        return pyarrow.ipc.open_file(pyarrow.memory_map(str(path))).read_all()
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise DataError(
+            f"the data folder {folder} has no readable {split} set ({path.name}): prepare it with"
+            " that split, or again"
+        ) from error

@@ -1,0 +1,102 @@
+"""The score of a model on a test set, with all that it takes to understand the number."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seq2seq import __version__
+from seq2seq.config import SearchConfig
+from seq2seq.data.corpus import Split, read_parallel
+from seq2seq.data.prepared import PreparedData
+from seq2seq.data.sample_corpus import lookup_baseline
+from seq2seq.errors import DataError
+from seq2seq.files import write_whole
+from seq2seq.model_folder import Model
+from seq2seq.scoring import Scores, score
+from seq2seq.terminal import Progress, show_table
+from seq2seq.translation import Translator
+
+
+class TestSet(NamedTuple):
+    """Text to be translated and what it should become."""
+
+    name: str
+    source: Sequence[str]
+    target: Sequence[str]
+    language: str
+
+
+def prepared_test_set(folder: Path, split: Split) -> TestSet:
+    """Take the validation or the test set of a data folder.
+
+    Raises:
+        DataError: there is no such set.
+    """
+    data = PreparedData.open(folder)
+    return TestSet(f"{split} of {folder}", *data.text(split), data.manifest.target)
+
+
+def text_test_set(source: Path, reference: Path, language: str) -> TestSet:
+    """Take a test set from two text files.
+
+    Raises:
+        DataError: they can't be read, or aren't parallel.
+    """
+    pairs = list(read_parallel(source, reference))
+    return TestSet(
+        str(source), [left for left, _ in pairs], [right for _, right in pairs], language
+    )
+
+
+def translate_all(translator: Translator, lines: Sequence[str]) -> list[str]:
+    """Translate lines, with progress."""
+    texts = [""] * len(lines)
+    with Progress("translating", total=len(lines), unit="sentences") as progress:
+        for batch in translator.batches(lines):
+            for number, translation in batch:
+                texts[number] = translation.text
+            progress.advance(len(batch))
+    return texts
+
+
+def lookup_scores(folder: Path, test: TestSet) -> Scores:
+    """Score the translation of each sentence's nearest training sentence: what copying is worth."""
+    data = PreparedData.open(folder)
+    train = data.split("train")
+    sources = data.vocabularies.source.decode([ids.tolist() for ids in train.source])
+    targets = data.vocabularies.target.decode([ids.tolist() for ids in train.target])
+    found = lookup_baseline(sources, targets, test.source)
+    return score(found, test.target, language=test.language)
+
+
+def evaluate(model: Model, test: TestSet, settings: SearchConfig, *, output: Path) -> Scores:
+    """Translate a test set, and write and return the scores.
+
+    Args:
+        model: to be scored.
+        test: the test set.
+        settings: of the search.
+        output: JSON file for the scores and what they depend on.
+    """
+    if not test.source:
+        raise DataError(f"{test.name} is empty: there is nothing to score")
+    translator = Translator(model.network, model.vocabularies, settings)
+    scores = score(translate_all(translator, test.source), test.target, language=test.language)
+    report: dict[str, Any] = {
+        "version": __version__,
+        "test": test.name,
+        "scores": {entry.name: entry._asdict() for entry in scores},
+        "search": settings.model_dump(mode="json"),
+        "model": model.facts,
+    }
+    write_whole(output, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+    return scores
+
+
+def show_scores(title: str, systems: dict[str, Scores]) -> None:
+    """Print a table of systems with BLEU, chrF, exact matches and the signatures."""
+    rows = [[name, *(f"{entry.value:.2f}" for entry in scores)] for name, scores in systems.items()]
+    show_table(title, ["system", "BLEU", "chrF2", "exact %"], rows)
+    first = next(iter(systems.values()))
+    show_table("", ["score", "signature"], [[entry.name, entry.signature] for entry in first])

@@ -1,0 +1,1 @@
+"""Training: Lightning computes the steps, the boundary decides what happens between them."""

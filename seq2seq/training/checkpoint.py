@@ -1,0 +1,81 @@
+"""Checkpoint files: whole, checksummed, and loaded without running code from them.
+
+A file is a line that names the format, a line with the digest of the rest, and what `torch.save`
+makes of plain types and tensors. torch itself loads a file with a flipped byte without a word.
+"""
+
+import hashlib
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seq2seq.errors import ModelError
+from seq2seq.files import write_whole
+from seq2seq.terminal import say
+
+FORMAT = 1
+_MAGIC = b"seq2seq checkpoint "
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Name the file of a step."""
+    return folder / f"step-{step:08d}.ckpt"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """List the checkpoints, oldest first."""
+    return sorted(folder.glob("step-*.ckpt"))
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint; it takes its place once it is whole."""
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    payload = buffer.getvalue()
+    digest = hashlib.sha256(payload).hexdigest().encode()
+    write_whole(path, _MAGIC + str(FORMAT).encode() + b"\n" + digest + b"\n" + payload)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint.
+
+    Raises:
+        ModelError: it can't be read, is damaged, or has another format.
+    """
+    try:
+        head, digest, payload = path.read_bytes().split(b"\n", maxsplit=2)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the checkpoint {path} can't be read: {error}") from error
+    if head != _MAGIC + str(FORMAT).encode():
+        raise ModelError(f"{path} is no checkpoint of format {FORMAT}, which this version reads")
+    if hashlib.sha256(payload).hexdigest().encode() != digest:
+        raise ModelError(f"the checkpoint {path} is damaged: its content doesn't fit its checksum")
+    return torch.load(BytesIO(payload), map_location="cpu", weights_only=True)
+
+
+def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Read the newest checkpoint that is whole; damaged ones are named and passed over.
+
+    Raises:
+        ModelError: there are checkpoints, but none can be read.
+    """
+    paths = checkpoints(folder)
+    for path in reversed(paths):
+        try:
+            return read_checkpoint(path)
+        except ModelError as error:
+            say(f"{error}; trying the one before")
+    if paths:
+        raise ModelError(f"none of the checkpoints in {folder} can be read")
+    return None
+
+
+def remove_checkpoints(folder: Path, *, keep_last: int, keep_steps: list[int]) -> None:
+    """Delete all but the newest and those of certain steps."""
+    paths = checkpoints(folder)
+    kept = {*paths[-keep_last:], *(checkpoint_path(folder, step) for step in keep_steps)}
+    for path in paths:
+        if path not in kept:
+            path.unlink()

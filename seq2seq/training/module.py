@@ -1,0 +1,94 @@
+"""The glue between Lightning and the network: how one optimizer step is computed."""
+
+import hashlib
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor
+
+from seq2seq.config import Config
+from seq2seq.data.batch import Step
+from seq2seq.model.loss import token_loss
+from seq2seq.model.network import Network
+from seq2seq.training.schedule import rate_factor
+from seq2seq.training.state import RunState
+
+
+class TranslationModule(lightning.LightningModule):
+    """One batch of Lightning's is one optimizer step of ours, cut into micro-batches."""
+
+    def __init__(self, network: Network, config: Config, state: RunState):
+        super().__init__()
+        self.automatic_optimization = False
+        self.network = network
+        self.settings = config
+        self.state = state
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(),
+            lr=config.training.optimizer.learning_rate,
+            betas=config.training.optimizer.betas,
+            weight_decay=config.training.optimizer.weight_decay,
+            fused=True,
+        )
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Hand over the optimizer."""
+        return self.optimizer
+
+    def training_step(self, step: Step, batch_idx: int) -> dict[str, Tensor]:
+        """Compute one optimizer step.
+
+        Randomness depends on the seed, the step and the process alone, so that a run that was
+        interrupted draws what the uninterrupted one draws, and no generator's state is stored.
+
+        Returns:
+            The loss per target token, the gradient's norm before clipping, and whether the step
+            was left out because its gradient isn't finite: all on the device.
+        """
+        number = self.state.step + 1
+        torch.manual_seed(_step_seed(self.settings.seed, number, self.global_rank))
+        rate = self._set_rate(number)
+        loss = self._accumulate(step)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.network.parameters(), self.settings.training.optimizer.clip
+        )
+        # The fused optimizer leaves everything as it was where this is 1, without asking the host.
+        skipped = (~norm.isfinite()).float()
+        self.optimizer.found_inf = skipped  # pyright: ignore[reportAttributeAccessIssue]
+        self._step_optimizer()
+        return {"loss": loss, "norm": norm, "skipped": skipped, "rate": torch.tensor(rate)}
+
+    def _set_rate(self, number: int) -> float:
+        training = self.settings.training
+        schedule = training.optimizer.schedule
+        factor = rate_factor(schedule, number, steps=training.steps, cuts=self.state.cuts)
+        rate = training.optimizer.learning_rate * factor
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _accumulate(self, step: Step) -> Tensor:
+        """Add up the gradients of all micro-batches, each divided by the step's token count."""
+        total = torch.zeros((), device=self.device)
+        for batch in step.batches:
+            logits = self.network(
+                batch.source, batch.source_lengths, batch.target_input, batch.target_rows
+            )
+            loss = token_loss(
+                logits, batch.target_output, smoothing=self.settings.training.label_smoothing
+            )
+            loss = loss * (batch.weight / step.target_tokens)
+            self.manual_backward(loss)
+            total += loss.detach()
+        return total
+
+    def _step_optimizer(self) -> None:
+        optimizer: Any = self.optimizers()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    digest = hashlib.blake2b(f"{seed} {step} {rank}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

@@ -1,0 +1,104 @@
+"""What a run tells: the bar, lines about validations, `metrics.jsonl`."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seq2seq.data.batch import Step
+from seq2seq.errors import UserError
+from seq2seq.terminal import Progress, say
+from seq2seq.training.state import RunState
+from seq2seq.training.validation import Validation
+
+
+class Report:
+    """Collects what the steps give, and reads it back from the device once in a while."""
+
+    def __init__(self, folder: Path, *, log_every: int, progress: Progress):
+        self._path = folder / "metrics.jsonl"
+        self._log_every, self._progress = log_every, progress
+        self._outputs: list[dict[str, Tensor]] = []
+        self._tokens = self._epoch = 0
+        self._since = time.monotonic()
+
+    def begin(self, state: RunState) -> None:
+        """Drop the lines of steps that are going to be computed again."""
+        if self._path.exists():
+            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if json.loads(line)["step"] <= state.step]
+            self._path.write_text("".join(kept), encoding="utf-8")
+        self._since = time.monotonic()
+
+    def step(self, state: RunState, step: Step, outputs: dict[str, Tensor]) -> None:
+        """Take in one optimizer step."""
+        self._outputs.append(outputs)
+        self._tokens += step.source_tokens + step.target_tokens
+        self._epoch = step.epoch
+        self._progress.advance(1, epoch=str(step.epoch + 1))
+        if state.step % self._log_every == 0:
+            self.read_back(state)
+
+    def read_back(self, state: RunState) -> None:
+        """Log the steps since the last time, and show them.
+
+        Raises:
+            UserError: a gradient was not finite.
+        """
+        if not self._outputs:
+            return
+        collected = {
+            name: torch.stack([outputs[name] for outputs in self._outputs]).double().mean().item()
+            for name in self._outputs[0]
+        }
+        now = time.monotonic()
+        rate = self._tokens / max(now - self._since, 1e-9)
+        skipped = round(collected["skipped"] * len(self._outputs))
+        if skipped:
+            raise UserError(
+                f"the gradient was not finite in {skipped} of the last {len(self._outputs)} steps"
+                f" before step {state.step}: lower training.optimizer.learning_rate, then go on from"
+                " the last checkpoint with --resume"
+            )
+        self._write(
+            kind="train",
+            step=state.step,
+            epoch=self._epoch,
+            loss=collected["loss"],
+            learning_rate=collected["rate"],
+            gradient_norm=collected["norm"],
+            tokens_per_second=round(rate),
+        )
+        self._outputs, self._tokens, self._since = [], 0, now
+        facts = {"loss": f"{collected['loss']:.3f}", "tokens/s": f"{rate:,.0f}"}
+        self._progress.advance(0, **facts)
+
+    def validation(self, state: RunState, result: Validation, *, improved: bool) -> None:
+        """Tell what a validation found; its time doesn't count as training."""
+        scores = result.scores
+        self._write(
+            kind="validation",
+            step=state.step,
+            bleu=scores.bleu.value,
+            chrf=scores.chrf.value,
+            exact=scores.exact.value,
+            loss=result.loss,
+            signature=scores.bleu.signature,
+        )
+        say(
+            f"step {state.step:,}: BLEU {scores.bleu.value:.2f}, chrF2 {scores.chrf.value:.2f},"
+            f" loss {result.loss:.3f}" + (", the best so far" if improved else "")
+        )
+        for sample in result.samples:
+            say(f"  source       {sample.source}")
+            say(f"  translation  {sample.translation}")
+            say(f"  reference    {sample.reference}")
+        self._progress.advance(0, bleu=f"{scores.bleu.value:.2f}")
+        self._since = time.monotonic()
+
+    def _write(self, **entry: Any) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")

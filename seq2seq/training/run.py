@@ -1,0 +1,255 @@
+"""A training run: from a config to a run folder with checkpoints, metrics and the best model."""
+
+import fcntl
+import logging
+import os
+import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as lightning
+import torch
+
+from seq2seq import __version__
+from seq2seq.config import Config
+from seq2seq.config_file import differences, dump_config
+from seq2seq.data.loader import StepDataset, step_loader
+from seq2seq.data.prepare import prepare
+from seq2seq.data.prepared import PreparedData
+from seq2seq.errors import ModelError, UserError
+from seq2seq.files import write_whole
+from seq2seq.model.network import Network
+from seq2seq.model_folder import Model, new_network, save_model
+from seq2seq.terminal import Progress, say
+from seq2seq.training.boundary import Boundary, end_reason
+from seq2seq.training.checkpoint import checkpoints, newest_checkpoint
+from seq2seq.training.module import TranslationModule
+from seq2seq.training.report import Report
+from seq2seq.training.state import RunState
+from seq2seq.training.stopping import StopRequest
+from seq2seq.training.validation import Validation, Validator
+
+# Settings that a run can't change on its way: its weights or its order would mean something else.
+_FIXED = ("seed", "model.", "vocabulary.", "training.tokens_per_step")
+_FREE = ("model.dropout.",)
+
+
+def train(config: Config, *, resume: bool, stop: StopRequest) -> RunState:
+    """Train a model, or go on with a run.
+
+    Args:
+        config: of the run; its data is prepared first if need be.
+        resume: go on from the newest checkpoint in the run folder, if there is one.
+        stop: is looked at after every step.
+
+    Returns:
+        Where the run stands; it has come to its end unless `stop` was set.
+
+    Raises:
+        UserError: the data or the run folder can't be used.
+    """
+    folder = config.training.folder
+    if not resume and checkpoints(folder / "checkpoints"):
+        raise ModelError(
+            f"the run folder {folder} has a run in it: go on with it by --resume, or choose another"
+            " training.folder"
+        )
+    manifest = prepare(config)
+    with _lock(folder):
+        saved = newest_checkpoint(folder / "checkpoints")
+        if saved is not None:
+            _check_same(saved, config, manifest.fingerprint)
+            state = RunState.from_plain(saved["state"])
+            if not state.validation_due and (reason := end_reason(state, config)):
+                say(f"the run is already at step {state.step:,}: {reason}; raise that to go on")
+                return state
+            say(f"going on from step {state.step:,} of {config.training.steps:,}")
+        write_whole(folder / "config.yaml", dump_config(config).encode())
+        return _run(config, PreparedData.open(config.data.folder), saved, stop)
+
+
+def _run(
+    config: Config, data: PreparedData, saved: dict[str, Any] | None, stop: StopRequest
+) -> RunState:
+    _set_threads(config.trainer.threads)
+    torch.manual_seed(config.seed)
+    network = new_network(config, data.vocabularies)
+    state = RunState() if saved is None else RunState.from_plain(saved["state"])
+    if saved is not None:
+        _load_weights(network, saved["weights"])
+    module = TranslationModule(network, config, state)
+    if saved is not None:
+        module.optimizer.load_state_dict(saved["optimizer"])
+    steps = StepDataset(
+        data.split("train"),
+        seed=config.seed,
+        tokens_per_step=config.training.tokens_per_step,
+        tokens_per_device=config.training.tokens_per_device,
+    )
+    size = sum(parameter.numel() for parameter in network.parameters())
+    say(
+        f"{size:,} parameters; {steps.epoch_length(0):,} steps an epoch,"
+        f" {config.training.steps:,} steps in all; logs and checkpoints go to {config.training.folder}"
+    )
+    _fit(config, data, module, steps, stop)
+    _tell_end(config, state, stop)
+    return state
+
+
+def _fit(
+    config: Config,
+    data: PreparedData,
+    module: TranslationModule,
+    steps: StepDataset,
+    stop: StopRequest,
+) -> None:
+    state, folder = module.state, config.training.folder
+
+    def save_best(state: RunState, result: Validation) -> None:
+        save_model(
+            folder / "model", Model(module.network, data.vocabularies, config, facts(result))
+        )
+
+    def facts(result: Validation) -> dict[str, Any]:
+        scores = {score.name: score._asdict() for score in result.scores}
+        return {
+            "step": state.step,
+            "validation": scores,
+            "data": data.manifest.fingerprint,
+        }
+
+    def contents() -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "config": config.model_dump(mode="json"),
+            "data": data.manifest.fingerprint,
+            "state": state.to_plain(),
+            "weights": {name: p.detach() for name, p in module.network.named_parameters()},
+            "optimizer": module.optimizer.state_dict(),
+        }
+
+    with Progress("training", total=config.training.steps, unit="steps", done=state.step) as bar:
+        boundary = Boundary(
+            config,
+            steps,
+            validator=Validator(data, config),
+            report=Report(folder, log_every=config.training.log_every, progress=bar),
+            stop=stop,
+            save_best=save_best,
+            contents=contents,
+        )
+        remaining = config.training.steps - state.step
+        loader = step_loader(steps, start=state.position, number=max(1, remaining))
+        make_trainer(config, boundary).fit(module, loader)
+
+
+def make_trainer(config: Config, boundary: Boundary) -> lightning.Trainer:
+    """Make Lightning's trainer, with all that the boundary does itself switched off."""
+    _check_accelerator(config.trainer.accelerator)
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Advice on worker processes and loggers, which are no settings of ours.
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning")
+    trainer = lightning.Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=1,
+        precision="32-true",
+        deterministic=config.trainer.deterministic or None,
+        max_epochs=1,
+        callbacks=[boundary],
+        default_root_dir=config.training.folder,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    # Lightning's handlers would save inside the handler; ours, installed before, set a flag.
+    connector = cast(Any, trainer)._signal_connector
+    assert hasattr(connector, "register_signal_handlers")
+    connector.register_signal_handlers = lambda: None
+    return trainer
+
+
+def _check_accelerator(accelerator: str) -> None:
+    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if accelerator in available and not available[accelerator]():
+        raise UserError(
+            f"`trainer.accelerator` is '{accelerator}', but torch {torch.__version__} finds no such"
+            " device here: write 'auto' or 'cpu'"
+        )
+
+
+def _set_threads(threads: int | None) -> None:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch.set_num_threads(threads or usable or 1)
+
+
+def _load_weights(network: Network, weights: dict[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(weights[name])
+
+
+def _check_same(saved: dict[str, Any], config: Config, fingerprint: str) -> None:
+    """Refuse to go on where the checkpoint would mean something else; tell the other changes."""
+    folder = config.training.folder
+    if saved["data"] != fingerprint:
+        raise ModelError(
+            f"the run in {folder} was trained on other data than {config.data.folder} now holds:"
+            " choose another training.folder, or the old data.folder"
+        )
+    changes = differences(Config.model_validate(saved["config"]), config)
+    fixed = [
+        change for change in changes if change.startswith(_FIXED) and not change.startswith(_FREE)
+    ]
+    if fixed:
+        raise ModelError(
+            f"the run in {folder} can't go on with other settings ({'; '.join(fixed)}): choose"
+            " another training.folder"
+        )
+    for change in changes:
+        say(f"changed since the checkpoint: {change}")
+
+
+def _tell_end(config: Config, state: RunState, stop: StopRequest) -> None:
+    reason = end_reason(state, config)
+    best = (
+        f"the best BLEU so far is {state.best[1]:.2f} at step {state.best[0]:,}"
+        if state.best
+        else ""
+    )
+    if stop and (not reason or state.validation_due):
+        say(
+            f"stopped at step {state.step:,} ({stop.reason}); the same command with --resume goes on"
+        )
+    else:
+        say(f"the run is done: {reason}")
+    if best:
+        say(f"{best}; the model is {config.training.folder / 'model'}")
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Keep the run folder to this process."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"the run folder {folder} can't be written: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise ModelError(
+                f"the run folder {folder} is in use by {file.read().strip() or 'another process'}:"
+                " wait for it, or choose another training.folder"
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield

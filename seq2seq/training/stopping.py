@@ -1,0 +1,38 @@
+"""Requests to stop, by signal. The handler sets a flag, nothing more."""
+
+import os
+import signal
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopNow(BaseException):
+    """Ctrl-C came twice: stop without saving anything more."""
+
+
+class StopRequest:
+    """Whether this process has been asked to stop.
+
+    Training looks at it after each step, validation between batches. A second Ctrl-C stops at once.
+    Workers that are forked inherit the handler, but not its effect.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self._process = os.getpid()
+
+    def __bool__(self) -> bool:
+        return self.reason is not None
+
+    def install(self) -> None:
+        """Handle SIGINT, SIGTERM and SIGUSR1 from here on."""
+        for number in _SIGNALS:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return
+        if number == signal.SIGINT and self.reason is not None:
+            raise StopNow
+        self.reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name

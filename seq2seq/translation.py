@@ -1,0 +1,122 @@
+"""From text to translated text, with a model: batches by length, results in the order given."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy
+import torch
+
+from seq2seq.config import SearchConfig
+from seq2seq.data.batch import pad
+from seq2seq.errors import DataError
+from seq2seq.model.network import Network
+from seq2seq.model_folder import load_model
+from seq2seq.search import Symbols, search
+from seq2seq.terminal import Progress
+from seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabularies
+
+_SYMBOLS = Symbols(start=BOS, end=EOS, never=(PAD, BOS, UNK))
+_WINDOW = 1024  # lines that are translated, and written, together
+_EXTRA_LENGTH = 10  # pieces that any translation may have beyond its share of the source's
+
+
+class Translation(NamedTuple):
+    """A line's translation."""
+
+    text: str
+    tokens: list[int]
+    """The text as ids of the target vocabulary."""
+    score: float
+    """Length-normalised log-probability in nats; 0 for a blank line."""
+
+
+class Translator:
+    """A network with its vocabularies and search settings."""
+
+    def __init__(self, network: Network, vocabularies: Vocabularies, settings: SearchConfig):
+        self.network = network
+        self.vocabularies = vocabularies
+        self.settings = settings
+
+    @staticmethod
+    def load(
+        folder: Path, *, settings: SearchConfig | None = None, device: str = "cpu"
+    ) -> "Translator":
+        """Read a model folder; `settings` replace those that the model was trained with."""
+        model = load_model(folder, device=device)
+        return Translator(model.network, model.vocabularies, settings or model.config.search)
+
+    def translate(self, lines: Sequence[str]) -> list[Translation]:
+        """Translate lines; each gets exactly one translation, a blank one a blank one."""
+        results = [Translation("", [], 0.0)] * len(lines)
+        for batch in self.batches(lines):
+            for index, translation in batch:
+                results[index] = translation
+        return results
+
+    def batches(self, lines: Sequence[str]) -> Iterator[list[tuple[int, Translation]]]:
+        """Translate lines batch by batch, longest first.
+
+        Yields:
+            Lists of a line's number and its translation; blank lines never come.
+        """
+        sources = self.vocabularies.source.encode(lines)
+        numbers = [number for number, line in enumerate(lines) if not blank(line)]
+        numbers.sort(key=lambda number: -len(sources[number]))
+        while numbers:
+            size = max(1, self.settings.tokens_per_batch // len(sources[numbers[0]]))
+            chosen, numbers = numbers[:size], numbers[size:]
+            translations = self._translate_ids([sources[number] for number in chosen])
+            yield list(zip(chosen, translations, strict=True))
+
+    def _translate_ids(self, sources: Sequence[Sequence[int]]) -> list[Translation]:
+        device = self.network.output.weight.device
+        lengths = torch.tensor([len(ids) for ids in sources])
+        limits = (lengths * self.settings.max_length_ratio).long() + _EXTRA_LENGTH
+        hypotheses = search(
+            self.network,
+            pad([numpy.asarray(ids, dtype=numpy.uint32) for ids in sources]).to(device),
+            lengths.to(device),
+            symbols=_SYMBOLS,
+            beam=self.settings.beam,
+            length_penalty=self.settings.length_penalty,
+            max_lengths=limits.to(device),
+        )
+        texts = self.vocabularies.target.decode([hypothesis.tokens for hypothesis in hypotheses])
+        return [
+            Translation(text, hypothesis.tokens, hypothesis.score)
+            for text, hypothesis in zip(texts, hypotheses, strict=True)
+        ]
+
+
+def translate_stream(translator: Translator, source: BinaryIO, output: BinaryIO) -> None:
+    """Translate a stream of UTF-8 lines, writing each window of lines when it is done.
+
+    Raises:
+        DataError: a line is not UTF-8; all windows before its own have been written.
+    """
+    start = 1
+    with Progress("translating", total=0, unit="lines") as progress:
+        while lines := list(islice(source, _WINDOW)):
+            for translation in translator.translate(_decoded(lines, start)):
+                output.write(translation.text.encode() + b"\n")
+            output.flush()
+            start += len(lines)
+            progress.advance(len(lines))
+
+
+def _decoded(lines: Sequence[bytes], start: int) -> list[str]:
+    texts: list[str] = []
+    for number, line in enumerate(lines, start):
+        try:
+            texts.append(line.removesuffix(b"\n").decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise DataError(f"line {number} of the input is not UTF-8: convert it first") from error
+    return texts
+
+
+def blank(line: str) -> bool:
+    """Whether a line has nothing to see: only spaces, controls and invisible signs, or nothing."""
+    return not any(character.isprintable() and not character.isspace() for character in line)

@@ -1,0 +1,187 @@
+"""SentencePiece vocabularies: training, encoding, decoding, and the four special ids."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import sentencepiece
+
+from seq2seq.config import VocabularyConfig
+from seq2seq.errors import DataError, ModelError
+
+PAD, BOS, EOS, UNK = 0, 1, 2, 3
+NUM_SPECIAL = 4
+
+# SentencePiece cuts the names of its special pieces out of the text that it learns from. These are
+# from Unicode's private use area, so that a corpus with `</s>` in it loses nothing.
+_SPECIAL_NAMES = {"pad": "\ue0f0", "bos": "\ue0f1", "eos": "\ue0f2", "unk": "\ue0f3"}
+_MAX_BYTES = 1 << 16  # SentencePiece silently skips longer lines when it learns
+_BREAKS = re.compile("[\0\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+_BYTE_ORDER_MARK = "\ufeff"
+_SUPPORTED_SIZE = re.compile(r"value <= (\d+)")
+_REQUIRED_SIZE = re.compile(r"required_chars\.\s*\d+\s*vs\s*(\d+)")
+
+
+def normalize(text: str) -> str:
+    """Bring one line to Unicode's NFC, with no byte order mark and nothing that ends a line."""
+    return unicodedata.normalize("NFC", _BREAKS.sub(" ", text.replace(_BYTE_ORDER_MARK, "")))
+
+
+class Vocabulary:
+    """One SentencePiece model: text to ids and back."""
+
+    def __init__(self, model: bytes, *, name: str = "vocabulary"):
+        self.model = model
+        try:
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except RuntimeError as error:
+            raise ModelError(f"{name} is not a SentencePiece model, or is damaged") from error
+        # SentencePiece has no types that a checker could read.
+        self._api = cast(Any, self._processor)
+
+    def __len__(self) -> int:
+        return self._api.get_piece_size()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Turn lines of text into ids, without any special ones but `UNK`."""
+        return self._api.encode([normalize(text) for text in texts], out_type=int)
+
+    def decode(self, sentences: Sequence[Sequence[int]]) -> list[str]:
+        """Turn ids into text; special ids but `UNK` leave nothing."""
+        plain = [[int(piece) for piece in pieces] for pieces in sentences]
+        return self._api.decode(plain) if plain else []
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Name each id: its piece, or what stands for a special one."""
+        names = {PAD: "<pad>", BOS: "<s>", EOS: "</s>", UNK: "<unk>"}
+        return [names.get(piece) or self._api.id_to_piece(int(piece)) for piece in ids]
+
+
+class Vocabularies(NamedTuple):
+    """The vocabulary of each side; the same object twice where it is joint."""
+
+    source: Vocabulary
+    target: Vocabulary
+
+    @property
+    def joint(self) -> bool:
+        """Whether both sides share one vocabulary."""
+        return self.source is self.target
+
+    def save(self, folder: Path) -> None:
+        """Write the models into a folder: `joint.model`, or `source.model` and `target.model`."""
+        for name, vocabulary in self._by_name().items():
+            (folder / f"{name}.model").write_bytes(vocabulary.model)
+
+    def _by_name(self) -> dict[str, Vocabulary]:
+        if self.joint:
+            return {"joint": self.source}
+        return {"source": self.source, "target": self.target}
+
+    @staticmethod
+    def load(folder: Path) -> "Vocabularies":
+        """Read what `save` has written.
+
+        Raises:
+            ModelError: a vocabulary is missing or damaged.
+        """
+
+        def read(name: str) -> Vocabulary:
+            path = folder / f"{name}.model"
+            try:
+                return Vocabulary(path.read_bytes(), name=str(path))
+            except OSError as error:
+                raise ModelError(
+                    f"the vocabulary {path} can't be read: {error.strerror}"
+                ) from error
+
+        if (folder / "joint.model").exists():
+            joint = read("joint")
+            return Vocabularies(joint, joint)
+        return Vocabularies(read("source"), read("target"))
+
+
+def train_vocabularies(
+    source: Iterable[str], target: Iterable[str], config: VocabularyConfig
+) -> Vocabularies:
+    """Learn the vocabularies from the two sides of the training text.
+
+    Raises:
+        DataError: the text can't support the size; the message names one that works for both.
+    """
+    texts = {"source": [normalize(line) for line in source]}
+    texts["target"] = [normalize(line) for line in target]
+    if config.joint:
+        texts = {"joint": texts["source"] + texts["target"]}
+    try:
+        learnt = {
+            side: Vocabulary(_learn(lines, config, config.size)) for side, lines in texts.items()
+        }
+    except RuntimeError as error:
+        raise _unsupported(texts, config, str(error)) from error
+    joint = learnt.get("joint")
+    return Vocabularies(joint, joint) if joint else Vocabularies(learnt["source"], learnt["target"])
+
+
+def _unsupported(texts: dict[str, list[str]], config: VocabularyConfig, message: str) -> DataError:
+    """Say which size would have worked, for a size that did not."""
+    sizes = {
+        side: size for side in texts if (size := _working_size(texts[side], config)) is not None
+    }
+    if not sizes:
+        return DataError(f"no vocabulary can be learnt from the training text: {message}")
+    too_large = min(sizes.values()) < config.size
+    choose = min if too_large else max
+    side = choose(sizes, key=lambda side: sizes[side])
+    return DataError(
+        f"`vocabulary.size` is {config.size}, but the {'largest' if too_large else 'smallest'}"
+        f" {side} {config.algorithm} vocabulary that {len(texts[side])} lines of training text support"
+        f" has {sizes[side]} pieces: write vocabulary.size={sizes[side]}"
+    )
+
+
+def _working_size(sentences: list[str], config: VocabularyConfig) -> int | None:
+    """Find the size nearest to the one asked for that works, from SentencePiece's own hint."""
+    try:
+        _learn(sentences, config, config.size)
+    except RuntimeError as error:
+        message = str(error)
+    else:
+        return None
+    for pattern, change in ((_SUPPORTED_SIZE, -1), (_REQUIRED_SIZE, 1)):
+        if hint := pattern.search(message):
+            size = int(hint.group(1))
+            for candidate in (size + change * attempt for attempt in range(8)):
+                try:
+                    _learn(sentences, config, candidate)
+                except RuntimeError:
+                    continue
+                return candidate
+    return None
+
+
+def _learn(sentences: list[str], config: VocabularyConfig, size: int) -> bytes:
+    model = BytesIO()
+    specials = {f"{name}_piece": piece for name, piece in _SPECIAL_NAMES.items()}
+    cast(Any, sentencepiece.SentencePieceTrainer).train(
+        sentence_iterator=iter(sentences),
+        model_writer=model,
+        model_type=config.algorithm,
+        vocab_size=size,
+        character_coverage=config.character_coverage,
+        split_digits=config.split_digits,
+        normalization_rule_name=config.normalization,
+        remove_extra_whitespaces=False,
+        max_sentence_length=_MAX_BYTES,
+        num_threads=16,  # the same on every machine: the result depends on it
+        minloglevel=2,
+        pad_id=PAD,
+        bos_id=BOS,
+        eos_id=EOS,
+        unk_id=UNK,
+        **specials,
+    )
+    return model.getvalue()

@@ -1,0 +1,180 @@
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jsonschema
+import pytest
+import yaml
+from pydantic.fields import FieldInfo
+
+from seq2seq.config import Config, Section
+from seq2seq.config_file import config_schema, load_config
+from seq2seq.config_mistakes import forms_of, kind_of, takes_none
+
+FOLDER = Path(__file__).parents[2] / "configs"
+REFERENCE = FOLDER / "reference.yaml"
+CONFIGS = sorted(FOLDER.glob("*.yaml"))
+
+each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+
+
+class Written(NamedTuple):
+    """A line `key: value` of the reference, with the comment above it."""
+
+    key: str
+    value: str
+    comment: str
+
+
+def written() -> Iterator[Written]:
+    """Yield the reference's settings; `#key` is a setting of another form, `# text` a comment."""
+    path: list[tuple[int, str]] = []
+    comment: list[str] = []
+    for line in REFERENCE.read_text("utf-8").split("\n\n", 1)[1].splitlines():
+        line = re.sub(r"^( *)#(?=\w|  )", r"\1", line)
+        text = line.strip()
+        if text.startswith("#"):
+            comment.append(text.removeprefix("#").strip())
+        elif text:
+            indent = len(line) - len(line.lstrip())
+            name, _, value = text.partition(":")
+            path = [*(part for part in path if part[0] < indent), (indent, name)]
+            yield Written(".".join(part[1] for part in path), value.strip(), " ".join(comment))
+            comment = []
+
+
+def settings(form: type[Section] = Config, section: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield each key in order, then, for a section with several forms, its other forms."""
+    for name, field in form.model_fields.items():
+        key = section + name
+        yield key, field
+        if takes_none(field):
+            continue  # an own copy of a section that is described where it belongs
+        forms = forms_of(field.annotation)
+        for inner in sorted(forms, key=lambda inner: inner is not type(field.default)):
+            if len(forms) > 1 and inner is not type(field.default):
+                yield key, FieldInfo(description=inner.__doc__)
+            yield from settings(inner, f"{key}.")
+
+
+def read(text: str) -> Any:
+    return yaml.load(text, Loader=yaml.BaseLoader)
+
+
+def test_reference_has_every_setting_in_order():
+    assert [line.key for line in written()] == [key for key, _ in settings()]
+
+
+def test_reference_says_what_each_setting_means():
+    for line, (key, field) in zip(written(), settings(), strict=True):
+        assert field.description
+        assert field.description.split("\n\n")[0] in line.comment, key
+
+
+def test_reference_is_the_defaults():
+    assert load_config(REFERENCE) == Config()
+    lines = list(zip(written(), settings(), strict=True))
+    for line, (key, field) in lines:
+        if line.value and not field.is_required() and field.default is None:
+            assert line.value == "null", key
+
+
+@pytest.mark.parametrize("key", ["data.corpus", "training.optimizer.schedule"])
+def test_forms_in_the_comments_of_the_reference_can_be_used(key: str):
+    forms: list[list[str]] = []
+    for line in written():
+        if line.key == key:
+            forms.append([])
+        elif line.key.startswith(f"{key}."):
+            forms[-1].append(f"{line.key}={line.value}")
+    assert len(forms) == 3
+    for overrides in forms:
+        section: Any = load_config(REFERENCE, overrides)
+        for name in key.split("."):
+            section = getattr(section, name)
+        form = type(section)
+        assert f"{key}.kind={kind_of(form)}" in overrides
+        required = {
+            name: read(text.partition("=")[2])
+            for text in overrides
+            if form.model_fields[name := text.partition("=")[0].rpartition(".")[2]].is_required()
+        }
+        assert section == form.model_validate(required), "a default in a comment isn't the default"
+
+
+def test_schema_file_is_up_to_date():
+    assert (FOLDER / "schema.json").read_text("utf-8") == config_schema()
+
+
+@each_config
+def test_config_loads(path: Path):
+    load_config(path)
+
+
+@each_config
+def test_config_begins_with_its_command(path: Path):
+    command, schema, *_ = path.read_text("utf-8").splitlines()
+    assert command == f"# seq2seq train configs/{path.name}"
+    assert schema == "# yaml-language-server: $schema=schema.json"
+
+
+@each_config
+@pytest.mark.parametrize("loader", [yaml.SafeLoader, yaml.BaseLoader])
+def test_config_fits_the_schema(path: Path, loader: Any):
+    text = path.read_text("utf-8")
+    if loader is yaml.BaseLoader:  # a reader to which every scalar is a text, `null` too
+        text = re.sub(r"^.*: null$\n", "", text, flags=re.M)
+    jsonschema.validate(yaml.load(text, Loader=loader), json.loads(config_schema()))
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("{}", True),
+        ("training: {optimizer: {learning_rate: 1e-3}, steps: 5e4}", True),
+        ("training: {steps: 5.0e+4}", True),
+        ("vocabulary: {joint: no, split_digits: On}", True),
+        ("data: {source: no, folder: 2024}", True),
+        ("data: {corpus: {pairs: 100}}", True),
+        ("data: {corpus: {kind: hub, name: x, test: null}}", True),
+        ("validation: {search: {beam: 1}, patience: null}", True),
+        ("training: {optimizer: {betas: [0.9, 0.98]}}", True),
+        ("training: {optimizer: {betas: [0.9]}}", False),
+        ("training: {optimizer: {learning_rate: 0}}", False),
+        ("training: {optimizer: {learning_rate: '0,1'}}", False),
+        ("training: {steps: 1.5}", False),
+        ("training: {steps: 0}", False),
+        ("vocabulary: {joint: maybe}", False),
+        ("vocabulary: {algorithm: word}", False),
+        ("data: {corpus: {kind: hub}}", False),
+        ("data: {corpus: {name: x}}", False),
+        ("model: {hiden_size: 3}", False),
+        ("seed: null", False),
+    ],
+)
+def test_schema_accepts_what_the_reader_accepts(text: str, fits: bool, tmp_path: Path):
+    validator = jsonschema.Draft202012Validator(json.loads(config_schema()))
+    assert validator.is_valid(yaml.safe_load(text)) is fits  # pyright: ignore[reportUnknownMemberType]
+    (tmp_path / "config.yaml").write_text(text, "utf-8")
+    if fits:
+        load_config(tmp_path / "config.yaml")
+    else:
+        with pytest.raises(Exception, match="must|needs|key|belongs"):
+            load_config(tmp_path / "config.yaml")
+
+
+def test_multi30k_runs_from_local_files_as_its_comment_says():
+    path = FOLDER / "multi30k_en_de.yaml"
+    comment = re.findall(r"^#   (.*)$", path.read_text("utf-8"), re.M)
+    words = shlex.split(" ".join(line.removesuffix("\\") for line in comment))
+    assert words[:3] == ["seq2seq", "train", f"configs/{path.name}"]
+    config = load_config(path, words[3:])
+    assert config.data.corpus.model_dump(mode="json") == {
+        "kind": "text",
+        "train": ["train.en.gz", "train.de.gz"],
+        "validation": ["val.en.gz", "val.de.gz"],
+        "test": ["test.en.gz", "test.de.gz"],
+    }
