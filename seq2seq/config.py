@@ -7,7 +7,7 @@ the validator of the smallest section that holds them all.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -291,7 +291,7 @@ class Config(Section):
     """The machine."""
 
     @model_validator(mode="after")
-    def _fit_together(self) -> Self:
+    def _fit_together(self) -> "Config":
         longest = self.data.max_length + 1
         clashes: list[str] = []
         if self.model.tied == "all" and not self.vocabulary.joint:

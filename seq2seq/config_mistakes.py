@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from seq2seq.config import Section
 from seq2seq.errors import ConfigError
 
-Plain: TypeAlias = "bool | int | float | str | list[Plain] | dict[str, Plain] | None"
+Plain: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
 
 WHOLE_FILE = 0
 COMMAND_LINE = 10**9
@@ -21,7 +21,7 @@ _TYPES = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
-    str: "a text",
+    str: "text",
     Path: "a path",
     NoneType: "null",
 }

@@ -13,7 +13,7 @@ from seq2seq.config_mistakes import COMMAND_LINE, WHOLE_FILE, Mistake, Plain
 
 _NULL = "tag:yaml.org,2002:null"
 _NULL_WORDS = ("", "~", "null", "Null", "NULL")
-_EXTRA = "is YAML for {}, and those aren't read; a text needs quotes"
+_EXTRA = "is YAML for {}, and those aren't read; text needs quotes"
 _OPENED = (
     "while parsing a flow mapping",
     "while parsing a flow sequence",
@@ -23,7 +23,7 @@ _PLAIN_WORDS = [
     (r"mapping values are not allowed", "a `: ` too many; put text that holds one in quotes"),
     (r"found character '\\t'", "a tab; indent with spaces"),
     (r"expected <block end>", "the indentation doesn't fit the lines above"),
-    (r"could not find expected ':'", "neither `key: value` nor part of a text in quotes"),
+    (r"could not find expected ':'", "neither `key: value` nor part of a quoted text"),
     (r"another document", "a second document (`---`)"),
     (r"expected ',' or '([]}])'", r"no `\1` where one is needed"),
     (r"end of stream|<stream end>", "the text ends too early"),

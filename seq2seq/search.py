@@ -72,8 +72,8 @@ def search(
     """Find the best translation of each sentence.
 
     A hypothesis is finished when its end comes among the `beam` best continuations; a sentence,
-    when it has `beam` finished ones, and leaves the batch. At the greatest length the end is forced,
-    so there is always a finished hypothesis.
+    when it has `beam` finished ones, and leaves the batch. At the greatest length the end is
+    forced, so there is always a finished hypothesis.
 
     Args:
         network: what scores; in evaluation mode.

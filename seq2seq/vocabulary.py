@@ -138,8 +138,8 @@ def _unsupported(texts: dict[str, list[str]], config: VocabularyConfig, message:
     side = choose(sizes, key=lambda side: sizes[side])
     return DataError(
         f"`vocabulary.size` is {config.size}, but the {'largest' if too_large else 'smallest'}"
-        f" {side} {config.algorithm} vocabulary that {len(texts[side])} lines of training text support"
-        f" has {sizes[side]} pieces: write vocabulary.size={sizes[side]}"
+        f" {side} {config.algorithm} vocabulary that {len(texts[side])} lines of training text"
+        f" support has {sizes[side]} pieces: write vocabulary.size={sizes[side]}"
     )
 
 

@@ -1,7 +1,7 @@
-"""Where pairs of sentences come from: the embedded corpus, the Hub, text files.
+r"""Where pairs of sentences come from: the embedded corpus, the Hub, text files.
 
-The only file that knows `datasets`. Lines end at `\\n` alone, whatever else Unicode calls a line
-break, and a `\\r` before it belongs to the line end.
+The only file that knows `datasets`. Lines end at `\n` alone, whatever else Unicode calls a line
+break, and a `\r` before it belongs to the line end.
 """
 
 import gzip
@@ -130,6 +130,7 @@ class _Hub:
 
     def _load(self, split: str) -> Any:
         import datasets  # slow to import; only this kind of corpus needs it
+        from datasets.exceptions import DatasetsError
 
         corpus = self._corpus
         datasets.disable_progress_bars()
@@ -137,7 +138,7 @@ class _Hub:
             return datasets.load_dataset(  # pyright: ignore[reportUnknownMemberType]
                 corpus.name, corpus.configuration, split=split, revision=corpus.revision
             )
-        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        except (OSError, ValueError, DatasetsError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise DataError(
                 f"split '{split}' of the data set '{corpus.name}' can't be loaded: {reason}"
@@ -202,7 +203,7 @@ def read_lines(path: Path) -> Iterator[str]:
     number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):  # noqa: B007
+            for number, line in enumerate(file, start=1):
                 text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
                 yield text.removeprefix("\ufeff") if number == 1 else text
     except UnicodeDecodeError as error:

@@ -12,7 +12,7 @@ from seq2seq.data.prepared import PreparedSplit
 
 
 class Position(NamedTuple):
-    """The next step to be computed: counts of global batches, the same for any number of processes."""
+    """The next step, in global batches: the same for any number of processes."""
 
     epoch: int = 0
     batch: int = 0

@@ -4,6 +4,7 @@ It depends on the lengths, the seed and the epoch alone, so every run and every 
 them agrees on it. Padding never enters the plan: it depends on how a batch is cut for a device.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy
@@ -42,7 +43,7 @@ def plan_epoch(lengths: Lengths, *, seed: int, epoch: int, tokens_per_step: int)
     while starts[-1] < len(order):
         before = ends[starts[-1] - 1] if starts[-1] else 0
         starts.append(int(numpy.searchsorted(ends, before + tokens_per_step, side="right")))
-    batches = [order[start:end] for start, end in zip(starts, starts[1:], strict=False)]
+    batches = [order[start:end] for start, end in pairwise(starts)]
     return [batches[index] for index in random.permutation(len(batches))]
 
 

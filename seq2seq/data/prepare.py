@@ -87,7 +87,9 @@ def _build(
     if not kept:
         raise DataError("the training corpus is empty: no pair has text on both sides")
     say(f"learning the vocabulary from {len(kept):,} pairs")
-    vocabularies = train_vocabularies(*zip(*kept, strict=True), config.vocabulary)
+    vocabularies = train_vocabularies(
+        [source for source, _ in kept], [target for _, target in kept], config.vocabulary
+    )
     vocabularies.save(folder)
     counts: dict[Split, SplitCounts] = {}
     for split in SPLITS:

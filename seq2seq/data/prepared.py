@@ -1,4 +1,4 @@
-"""The data folder as training and evaluation read it: a manifest, vocabularies, mapped Arrow ids."""
+"""The data folder as training and evaluation read it: manifest, vocabularies, mapped ids."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy
 import numpy.typing
 import pyarrow
-import pyarrow.compute
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from seq2seq.data.corpus import Split
@@ -90,7 +89,7 @@ class Manifest(BaseModel):
 class Sentences(Sequence[Ids]):
     """One column of ids, memory-mapped: nothing is read before it is asked for."""
 
-    def __init__(self, column: pyarrow.ChunkedArray):
+    def __init__(self, column: Any):
         chunks = column.chunks
         self._ids = [chunk.values.to_numpy() for chunk in chunks]
         self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
@@ -145,12 +144,13 @@ class PreparedData(NamedTuple):
         return PreparedData(folder, Manifest.load(folder), Vocabularies.load(folder))
 
     def split(self, split: Split) -> PreparedSplit:
-        """Map the ids of a split, without the pairs that are empty on a side: no loss is defined."""
+        """Map the ids of a split, but for pairs that are empty on a side: they have no loss."""
         table = _table(self.folder, split)
-        lengths = [pyarrow.compute.list_value_length(table[side]) for side in ("source", "target")]
-        full = pyarrow.compute.greater(pyarrow.compute.min_element_wise(*lengths), 0)
-        if not pyarrow.compute.all(full).as_py():
-            table = table.filter(full)
+        pairs = PreparedSplit(Sentences(table["source"]), Sentences(table["target"]))
+        full = numpy.minimum(pairs.source.lengths, pairs.target.lengths) > 0
+        if full.all():
+            return pairs
+        table = table.filter(pyarrow.array(full))
         return PreparedSplit(Sentences(table["source"]), Sentences(table["target"]))
 
     def text(self, split: Split) -> PreparedText:
@@ -159,7 +159,7 @@ class PreparedData(NamedTuple):
         return PreparedText(table["source_text"].to_pylist(), table["target_text"].to_pylist())
 
 
-def _table(folder: Path, split: Split) -> pyarrow.Table:
+def _table(folder: Path, split: Split) -> Any:
     path = split_path(folder, split)
     try:
         return pyarrow.ipc.open_file(pyarrow.memory_map(str(path))).read_all()

@@ -60,8 +60,8 @@ class Report:
         if skipped:
             raise UserError(
                 f"the gradient was not finite in {skipped} of the last {len(self._outputs)} steps"
-                f" before step {state.step}: lower training.optimizer.learning_rate, then go on from"
-                " the last checkpoint with --resume"
+                f" before step {state.step}: lower training.optimizer.learning_rate, then go on"
+                " from the last checkpoint with --resume"
             )
         self._write(
             kind="train",

@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -92,7 +92,8 @@ def _run(
     size = sum(parameter.numel() for parameter in network.parameters())
     say(
         f"{size:,} parameters; {steps.epoch_length(0):,} steps an epoch,"
-        f" {config.training.steps:,} steps in all; logs and checkpoints go to {config.training.folder}"
+        f" {config.training.steps:,} steps in all;"
+        f" logs and checkpoints go to {config.training.folder}"
     )
     _fit(config, data, module, steps, stop)
     _tell_end(config, state, stop)
@@ -223,9 +224,7 @@ def _tell_end(config: Config, state: RunState, stop: StopRequest) -> None:
         else ""
     )
     if stop and (not reason or state.validation_due):
-        say(
-            f"stopped at step {state.step:,} ({stop.reason}); the same command with --resume goes on"
-        )
+        say(f"stopped at step {state.step:,} ({stop.reason}); --resume goes on from there")
     else:
         say(f"the run is done: {reason}")
     if best:
@@ -233,7 +232,7 @@ def _tell_end(config: Config, state: RunState, stop: StopRequest) -> None:
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def _lock(folder: Path) -> Generator[None]:
     """Keep the run folder to this process."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

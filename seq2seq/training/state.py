@@ -29,8 +29,6 @@ class RunState:
     """Validations in a row without a better BLEU since the last cut."""
     seconds: float = 0.0
     """Time spent training, over all starts."""
-    finished: str = ""
-    """Why the run ended, once it has."""
 
     @property
     def position(self) -> Position:
@@ -69,4 +67,6 @@ class RunState:
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> "RunState":
         """Turn back; tuples may have become lists."""
-        return RunState(**plain | {"scores": [(step, bleu) for step, bleu in plain["scores"]]})
+        state = RunState(**plain)
+        state.scores = [(step, bleu) for step, bleu in state.scores]
+        return state

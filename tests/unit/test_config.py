@@ -56,7 +56,21 @@ def test_whole_number(written: Any, number: int):
 
 @pytest.mark.parametrize(
     "written",
-    ["1.5", "1e-3", "1.5e0", "1e999", "0x10", "0o10", "12:00", "yes", "true", "e", "", "1,000", "0"],
+    [
+        "1.5",
+        "1e-3",
+        "1.5e0",
+        "1e999",
+        "0x10",
+        "0o10",
+        "12:00",
+        "yes",
+        "true",
+        "e",
+        "",
+        "1,000",
+        "0",
+    ],
 )
 def test_not_a_positive_whole_number(written: str):
     with pytest.raises(ValidationError):
@@ -82,14 +96,14 @@ def test_rules_over_several_sections_are_all_named_at_once():
             {
                 "vocabulary": {"joint": False},
                 "data": {"max_length": 300},
-                "training": {"tokens_per_step": 300, "tokens_per_device": 601},
+                "training": {"tokens_per_step": 300, "tokens_per_device": 99},
             }
         )
     (problem,) = caught.value.errors()
     assert str(problem.get("ctx", {})["error"]).splitlines() == [
         "`model.tied` must be 'target' or 'none' where `vocabulary.joint` is false, but is 'all'",
         "`training.tokens_per_step` must be at least `data.max_length` + 1 = 301, but is 300",
-        "`training.tokens_per_device` must be at least 2 × (`data.max_length` + 1) = 602, but is 601",
+        "`training.tokens_per_device` must be at least 2 × (`data.max_length` + 1) = 602, but is 99",
     ]
 
 

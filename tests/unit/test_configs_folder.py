@@ -2,6 +2,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from pydantic.fields import FieldInfo
 from seq2seq.config import Config, Section
 from seq2seq.config_file import config_schema, load_config
 from seq2seq.config_mistakes import forms_of, kind_of, takes_none
+from seq2seq.errors import ConfigError
 
 FOLDER = Path(__file__).parents[2] / "configs"
 REFERENCE = FOLDER / "reference.yaml"
@@ -76,10 +78,6 @@ def test_reference_says_what_each_setting_means():
 
 def test_reference_is_the_defaults():
     assert load_config(REFERENCE) == Config()
-    lines = list(zip(written(), settings(), strict=True))
-    for line, (key, field) in lines:
-        if line.value and not field.is_required() and field.default is None:
-            assert line.value == "null", key
 
 
 @pytest.mark.parametrize("key", ["data.corpus", "training.optimizer.schedule"])
@@ -92,10 +90,8 @@ def test_forms_in_the_comments_of_the_reference_can_be_used(key: str):
             forms[-1].append(f"{line.key}={line.value}")
     assert len(forms) == 3
     for overrides in forms:
-        section: Any = load_config(REFERENCE, overrides)
-        for name in key.split("."):
-            section = getattr(section, name)
-        form = type(section)
+        section = attrgetter(key)(load_config(REFERENCE, overrides))
+        form: type[Section] = type(section)
         assert f"{key}.kind={kind_of(form)}" in overrides
         required = {
             name: read(text.partition("=")[2])
@@ -136,7 +132,7 @@ def test_config_fits_the_schema(path: Path, loader: Any):
         ("{}", True),
         ("training: {optimizer: {learning_rate: 1e-3}, steps: 5e4}", True),
         ("training: {steps: 5.0e+4}", True),
-        ("vocabulary: {joint: no, split_digits: On}", True),
+        ("vocabulary: {joint: yes, split_digits: On}", True),
         ("data: {source: no, folder: 2024}", True),
         ("data: {corpus: {pairs: 100}}", True),
         ("data: {corpus: {kind: hub, name: x, test: null}}", True),
@@ -162,7 +158,7 @@ def test_schema_accepts_what_the_reader_accepts(text: str, fits: bool, tmp_path:
     if fits:
         load_config(tmp_path / "config.yaml")
     else:
-        with pytest.raises(Exception, match="must|needs|key|belongs"):
+        with pytest.raises(ConfigError):
             load_config(tmp_path / "config.yaml")
 
 

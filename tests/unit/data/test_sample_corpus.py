@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 import os
 import re
 import subprocess
@@ -16,7 +17,6 @@ from seq2seq.data import sample_corpus as module
 from seq2seq.data.cldr_forms import Forms, select_forms
 from seq2seq.data.cldr_phrases import Locales, Phrase
 from seq2seq.data.sample_corpus import Pair, SampleSplits, lookup_baseline, sample_corpus
-from seq2seq.data.sample_sentences import Sentences
 from seq2seq.errors import DataError
 
 NAME_KINDS = {"country", "language", "currency"}
@@ -27,10 +27,15 @@ def english_german() -> SampleSplits:
     return sample_corpus("en", "de", pairs=5000, held_out=200, seed=1)
 
 
+@pytest.fixture(scope="module")
+def forms() -> Forms:
+    return Forms(Locales(Locale.parse("en"), Locale.parse("de")))
+
+
 def digest_in_new_process(hash_seed: str, **environment: str) -> str:
     script = (
         "import hashlib; from seq2seq.data.sample_corpus import sample_corpus;"
-        "splits = sample_corpus('en', 'cs', pairs=300, held_out=30, seed=7);"
+        "splits = sample_corpus('cs', 'pl', pairs=300, held_out=30, seed=7);"
         "print(hashlib.sha256(repr(splits).encode()).hexdigest())"
     )
     result = subprocess.run(
@@ -49,7 +54,7 @@ def digest_in_new_process(hash_seed: str, **environment: str) -> str:
 
 
 def test_the_same_in_any_process_and_place():
-    splits = sample_corpus("en", "cs", pairs=300, held_out=30, seed=7)
+    splits = sample_corpus("cs", "pl", pairs=300, held_out=30, seed=7)
     here = hashlib.sha256(repr(splits).encode()).hexdigest()
     assert digest_in_new_process("1", LC_ALL="de_DE.UTF-8", TZ="Asia/Tokyo") == here
     assert digest_in_new_process("2", LC_ALL="C", TZ="America/New_York") == here
@@ -60,11 +65,11 @@ def test_another_seed_gives_another_corpus():
     assert one != two
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
-    locales=st.sampled_from([("en", "de"), ("pt-BR", "en"), ("ja", "fi")]),
-    pairs=st.integers(1, 300),
-    held_out=st.integers(0, 40),
+    locales=st.sampled_from([("en", "de"), ("pt-BR", "en"), ("en", "ja")]),
+    pairs=st.integers(1, 150),
+    held_out=st.integers(0, 20),
 )
 def test_sizes_are_exact_and_splits_share_nothing(
     locales: tuple[str, str], pairs: int, held_out: int
@@ -87,7 +92,6 @@ def test_sizes_are_exact_and_splits_share_nothing(
     ("source", "target"),
     [
         ("en", "de"),
-        ("de", "en"),
         ("en", "ja"),
         ("cs", "pl"),
         ("en", "ar"),
@@ -97,7 +101,7 @@ def test_sizes_are_exact_and_splits_share_nothing(
     ],
 )
 def test_no_identifiers_in_any_language(source: str, target: str):
-    splits = sample_corpus(source, target, pairs=400, held_out=30, seed=1)
+    splits = sample_corpus(source, target, pairs=200, held_out=20, seed=1)
     identifier = re.compile(
         r"-per-|\b(angle|area|concentr|digital|duration|electric|energy|frequency|graphics|length"
         r"|mass|power|pressure|speed|temperature|volume)-[a-z]|\bM\d\d\b|\{\d\}"
@@ -119,37 +123,30 @@ def test_validation_and_test_are_evenly_mixed_of_all_kinds(english_german: Sampl
         assert max(kinds.values()) <= 200 / len(kinds) * 2
 
 
-def names_and_units(source: str, target: str) -> set[str]:
-    forms = Forms(Locales(Locale.parse(source), Locale.parse(target)))
-    names = {name for group in forms.names.values() for phrase in group for name in phrase.names}
-    units = {forms.quantity(2, *form).source.lstrip("2 \N{NO-BREAK SPACE}") for form in forms.units}
-    assert len(names) > 250
-    assert len(units) > 60
-    return {phrase.source for group in forms.names.values() for phrase in group} | units
+def single_names(forms: Forms) -> set[str]:
+    return {phrase.source for group in forms.names.values() for phrase in group}
 
 
-def test_training_has_all_names_and_units(english_german: SampleSplits):
+def test_training_has_all_names_and_units(english_german: SampleSplits, forms: Forms):
     text = "\n".join(pair.source for pair in english_german.train)
-    missing = {name for name in names_and_units("en", "de") if name not in text}
-    assert not missing
+    units = {forms.quantity(2, *form).source.lstrip("2 \N{NO-BREAK SPACE}") for form in forms.units}
+    assert len(single_names(forms)) > 250
+    assert len(units) > 60
+    assert not {name for name in single_names(forms) | units if name not in text}
 
 
-def test_names_of_a_small_corpus_are_all_trained():
+def test_names_of_a_small_corpus_are_all_trained(forms: Forms):
     splits = sample_corpus("en", "de", pairs=100, held_out=30, seed=1)
-    forms = Forms(Locales(Locale.parse("en"), Locale.parse("de")))
-    names = [phrase.source for group in forms.names.values() for phrase in group]
     trained = "\n".join(pair.source for pair in splits.train)
     for pair in (*splits.validation, *splits.test):
         if pair.kind in {"countries", "languages", "currencies", "variety"}:
-            used = [name for name in names if re.search(rf"\b{re.escape(name)}\b", pair.source)]
+            used = {name for name in single_names(forms) if name in pair.source}
             assert all(name in trained for name in used)
 
 
-def test_ambiguous_names_are_left_out():
-    forms = Forms(Locales(Locale.parse("en"), Locale.parse("de")))
-    names = {phrase.source for group in forms.names.values() for phrase in group}
-    assert "Nauru" not in names  # the country, and in German another word for the language
-    assert "Austria" in names
+def test_ambiguous_names_are_left_out(forms: Forms):
+    assert "Nauru" not in single_names(forms)  # the country; German calls the language otherwise
+    assert "Austria" in single_names(forms)
 
 
 def as_phrase(table: dict[str, Phrase]) -> Callable[[str, None], Phrase]:
@@ -162,41 +159,42 @@ def test_forms_with_one_source_and_two_targets():
     assert select_forms(["a", "b", "c"], [None], say, meaning=lambda _: "one") == ["a", "c"]
 
 
-def test_a_source_that_comes_up_with_another_target_is_left_out(monkeypatch: pytest.MonkeyPatch):
-    def draws(texts: list[tuple[str, str]]) -> Callable[[], Phrase]:
-        phrases = (Phrase(*texts[turn % len(texts)]) for turn in range(10**6))
-        return lambda: next(phrases)
+def only_saying(monkeypatch: pytest.MonkeyPatch, **kinds: list[tuple[str, str]]) -> None:
+    """Let each kind of sentence go through a list of its own, again and again."""
 
-    class TwoMeanings:
+    class FewSentences:
         def __init__(self, *_: object):
-            numbers = [(f"s{number}", f"t{number}") for number in range(60)]
+            turns = {kind: itertools.cycle(texts) for kind, texts in kinds.items()}
             self.kinds = {
-                "one": draws([("twice", "here"), *numbers]),
-                "other": draws([("twice", "there"), ("same", "same")]),
+                kind: lambda turn=turn: Phrase(*next(turn)) for kind, turn in turns.items()
             }
 
-    monkeypatch.setattr(module, "Sentences", TwoMeanings)
+    monkeypatch.setattr(module, "Sentences", FewSentences)
+
+
+def test_a_source_that_comes_up_with_another_target_is_left_out(monkeypatch: pytest.MonkeyPatch):
+    numbers = [(f"s{number}", f"t{number}") for number in range(60)]
+    other = [("twice", "there"), ("same", "same")]
+    only_saying(monkeypatch, one=[("twice", "here"), *numbers], other=other)
     train = sample_corpus("en", "de", pairs=30, held_out=0, seed=1).train
     assert {"twice", "same"}.isdisjoint(pair.source for pair in train)
 
 
-def test_more_than_the_languages_supply(monkeypatch: pytest.MonkeyPatch):
-    class OnlyDistances(Sentences):
-        def __init__(self, *arguments: object):
-            super().__init__(*arguments)  # pyright: ignore[reportArgumentType]
-            self.kinds = {"distance": self.kinds["distance"]}
-
-    monkeypatch.setattr(module, "Sentences", OnlyDistances)
+@pytest.mark.parametrize("sentences", [40, 2000])  # few enough for the share of names to matter
+def test_more_than_the_languages_supply(sentences: int, monkeypatch: pytest.MonkeyPatch):
+    numbers = [(f"s{number}", f"t{number}") for number in range(sentences)]
+    only_saying(monkeypatch, one=numbers)
     with pytest.raises(DataError, match=r"`data.corpus.pairs` must be at most") as raised:
-        sample_corpus("en", "de", pairs=3000, held_out=1, seed=1)
-    numbers = re.findall(r"\d+", str(raised.value))
-    largest = int(numbers[0])
-    assert numbers[1] == "3000"
+        sample_corpus("en", "de", pairs=9000, held_out=1, seed=1)
+    largest, asked = map(int, re.findall(r"\d+", str(raised.value)))
+    assert asked == 9000
     assert len(sample_corpus("en", "de", pairs=largest, held_out=1, seed=1).train) == largest
-    with pytest.raises(DataError, match=r"`data.corpus.pairs` must be at most"):
+    with pytest.raises(DataError, match=rf"must be at most {largest} "):
         sample_corpus("en", "de", pairs=largest + 1, held_out=1, seed=1)
-    with pytest.raises(DataError, match=r"`data.corpus.held_out` must be at most \d+ .* is 3000"):
-        sample_corpus("en", "de", pairs=500, held_out=3000, seed=1)
+    with pytest.raises(DataError, match=r"`data.corpus.held_out` must be at most") as raised:
+        sample_corpus("en", "de", pairs=10, held_out=3000, seed=1)
+    largest = int(re.findall(r"\d+", str(raised.value))[0])
+    assert len(sample_corpus("en", "de", pairs=10, held_out=largest, seed=1).test) == largest
 
 
 @pytest.mark.parametrize(
@@ -234,9 +232,11 @@ def test_a_corpus_out_of_all_proportion_is_refused_at_once():
 
 
 def test_spelled_numbers_need_num2words_in_both_languages():
-    kinds = {pair.kind for pair in sample_corpus("en", "zh", pairs=300, held_out=0, seed=1).train}
+    kinds = {
+        pair.kind for pair in sample_corpus("zh-Hans", "en", pairs=60, held_out=0, seed=1).train
+    }
     assert "number" not in kinds
-    kinds = {pair.kind for pair in sample_corpus("en", "pl", pairs=300, held_out=0, seed=1).train}
+    kinds = {pair.kind for pair in sample_corpus("cs", "pl", pairs=60, held_out=0, seed=1).train}
     assert "number" in kinds
 
 

@@ -1,0 +1,618 @@
+import json
+import subprocess
+import sys
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seq2seq.config import Config, HubCorpus, InverseSquareRoot, Linear, SampleCorpus, TextCorpus
+from seq2seq.config_file import differences, dump_config, load_config, parse_config
+from seq2seq.errors import ConfigError
+
+FILES = ("data.corpus.train=[a.en, a.de]", "data.corpus.validation=[b.en, b.de]")
+
+
+def read(text: str, *overrides: str) -> Config:
+    return parse_config(text, name="x.yaml", overrides=overrides)
+
+
+def mistakes(text: str, *overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read(text, *overrides)
+    return str(caught.value).splitlines()
+
+
+# What is written, and what it means --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "value"),
+    [
+        ("data.source", "no", "no"),
+        ("data.target", "NO", "NO"),
+        ("data.target", "'no'", "no"),
+        ("data.source", "null", None),
+        ("data.source", "'null'", "null"),
+        ("data.source", '"~"', "~"),
+        ("data.source", "12:00", "12:00"),
+        ("data.source", "2024-01-01", "2024-01-01"),
+        ("data.source", "1e3", "1e3"),
+        ("data.folder", "2024", Path("2024")),
+        ("data.folder", "../data/a b", Path("../data/a b")),
+        ("training.optimizer.learning_rate", "1e-3", 0.001),
+        ("training.optimizer.learning_rate", "5E-4", 0.0005),
+        ("training.optimizer.learning_rate", "1.0e-3", 0.001),
+        ("training.optimizer.learning_rate", "'1e-3'", 0.001),
+        ("training.optimizer.learning_rate", "1,0e-3", None),
+        ("training.optimizer.betas", "[9e-1, .98]", (0.9, 0.98)),
+        ("training.steps", "5e4", 50000),
+        ("training.steps", "1_000", 1000),
+        ("training.steps", "yes", None),
+        ("training.steps", "12:00", None),
+        ("training.steps", "1.5", None),
+        ("training.steps", "0x10", None),
+        ("training.label_smoothing", "0,1", None),
+        ("seed", "010", 10),
+        ("seed", "null", None),
+        ("vocabulary.split_digits", "yes", True),
+        ("vocabulary.split_digits", "Off", False),
+        ("vocabulary.split_digits", "true", True),
+        ("vocabulary.split_digits", "maybe", None),
+        ("model.tied", "none", "none"),
+        ("model.tied", "null", None),
+        ("trainer.threads", "5", 5),
+    ],
+)
+def test_scalars_mean_what_is_written_in_the_file_and_on_the_command_line(
+    key: str, written: str, value: Any
+):
+    lines = [" " * 2 * depth + f"{name}:" for depth, name in enumerate(key.split("."))]
+    for text, overrides in (("\n".join(lines) + f" {written}\n", []), ("{}", [f"{key}={written}"])):
+        if value is None:
+            with pytest.raises(ConfigError, match=f"{key}: must be "):
+                read(text, *overrides)
+        else:
+            assert attrgetter(key)(read(text, *overrides)) == value
+
+
+@pytest.mark.parametrize("written", ["null", "~", "Null", "NULL", ""])
+def test_null_and_nothing_are_none(written: str):
+    config = read(f"trainer: {{threads: {written}}}", f"validation.patience={written}")
+    assert config.trainer.threads is None
+    assert config.validation.patience is None
+
+
+def test_list_of_files_may_hold_any_word():
+    config = read("{}", "data.corpus.kind=text", *FILES, "data.corpus.test=[no, 010]")
+    corpus = config.data.corpus
+    assert isinstance(corpus, TextCorpus)
+    assert corpus.test == (Path("no"), Path("010"))
+
+
+def test_all_defaults():
+    assert read("{}") == Config()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xef\xbb\xbfseed: 5\ndata:\n  source: fr\n",
+        b"seed: 5\r\ndata:\r\n  source: fr\r\n",
+        b"seed: 5\rdata:\r  source: fr\r",
+        b"%YAML 1.1\n---\nseed: 5\ndata: {source: fr} # French\n...\n",
+        b"{seed: 5, data: {source: fr}}",
+    ],
+)
+def test_ways_to_write_one_config(data: bytes, tmp_path: Path):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(data)
+    config = load_config(path)
+    assert (config.seed, config.data.source) == (5, "fr")
+
+
+# The command line --------------------------------------------------------------------------------
+
+
+def test_command_line_wins():
+    config = read("training: {steps: 10, log_every: 5}", "training.steps=20", "model.tied=none")
+    assert (config.training.steps, config.training.log_every) == (20, 5)
+    assert config.model.tied == "none"
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("a: b", "a: b"),
+        ("*a", "*a"),
+        ("&a", "&a"),
+        ("!a", "!a"),
+        ("a # b", "a # b"),
+        ("a=b", "a=b"),
+        ("'a: b'", "a: b"),
+        ('"[a]"', "[a]"),
+        ("'[a]'", "[a]"),
+        (" a ", "a"),
+        ("@a", "@a"),
+        ("%a", "%a"),
+    ],
+)
+def test_text_on_the_command_line(written: str, value: str):
+    assert read("{}", f"data.source={written}").data.source == value
+
+
+def test_section_on_the_command_line_adds_to_the_files():
+    config = read("training: {steps: 10}", "training={log_every: 5, checkpoint: {every: 7}}")
+    assert config.training.model_dump(include={"steps", "log_every"}) == {
+        "steps": 10,
+        "log_every": 5,
+    }
+    assert config.training.checkpoint.every == 7
+
+
+def test_none_and_section_replace_each_other():
+    assert read("validation: {search: {beam: 2}}", "validation.search=null") == Config()
+    config = read("validation: {search: null}", "validation.search.beam=2")
+    assert config.validation_search.beam == 2
+
+
+# Sections with several forms ---------------------------------------------------------------------
+
+
+def test_without_kind_a_section_has_its_default_form():
+    config = read("data: {corpus: {pairs: 100}}", "training.optimizer.schedule.warmup=7")
+    assert config.data.corpus == SampleCorpus(pairs=100)
+    assert config.training.optimizer.schedule == InverseSquareRoot(warmup=7)
+
+
+def test_other_kind_on_the_command_line_starts_the_section_afresh():
+    hub = "data: {corpus: {kind: hub, name: x, train: y}, max_length: 50}"
+    config = read(hub, "data.corpus.kind=text", *FILES)
+    assert isinstance(config.data.corpus, TextCorpus)
+    assert config.data.max_length == 50
+    assert read(hub, "data.corpus.kind=sample").data.corpus == SampleCorpus()
+    assert read("data: {corpus: {pairs: 3}}", "data.corpus={kind: hub, name: x}").data.corpus == (
+        HubCorpus(kind="hub", name="x")
+    )
+
+
+def test_same_kind_on_the_command_line_keeps_the_section():
+    hub = "data: {corpus: {kind: hub, name: x, train: y}}"
+    config = read(hub, "data.corpus.kind=hub", "data.corpus.test=null")
+    assert config.data.corpus == HubCorpus(kind="hub", name="x", train="y", test=None)
+    config = read("data: {corpus: {pairs: 3}}", "data.corpus.kind=sample")
+    assert config.data.corpus == SampleCorpus(pairs=3)
+
+
+def test_kind_of_a_section_that_the_file_leaves_out():
+    config = read("{}", "training.optimizer.schedule.kind=linear")
+    assert config.training.optimizer.schedule == Linear(kind="linear")
+
+
+# Mistakes ----------------------------------------------------------------------------------------
+
+TABLE: list[tuple[str, str]] = [
+    # keys
+    (
+        "model:\n  hiden_size: 3",
+        "x.yaml:2: model.hiden_size: unknown key; did you mean 'model.encoder_size' or"
+        " 'model.decoder_size'?",
+    ),
+    ("modle: {tied: none}", "x.yaml:1: modle: unknown key; did you mean 'model'?"),
+    (
+        "training: {learning_rate: 1e-3}",
+        "x.yaml:1: training.learning_rate: unknown key; did you mean"
+        " 'training.optimizer.learning_rate'?",
+    ),
+    ("steps: 5", "x.yaml:1: steps: unknown key; did you mean 'training.steps'?"),
+    ("optimizer: {}", "x.yaml:1: optimizer: unknown key; did you mean 'training.optimizer'?"),
+    (
+        "search: {qqqq: 5}",
+        "x.yaml:1: search.qqqq: unknown key; search has beam, length_penalty, max_length_ratio and"
+        " tokens_per_batch",
+    ),
+    (
+        "qqqq: 5",
+        "x.yaml:1: qqqq: unknown key; a config has seed, data, vocabulary, model, training,"
+        " validation, search and trainer",
+    ),
+    (
+        "training.steps: 5",
+        "x.yaml:1: training.steps: write the section on a line of its own, and its keys indented"
+        " below it",
+    ),
+    ("? [a]\n: 3", "x.yaml:1: a key must be a word"),
+    ("seed: 1\nseed: 1", "x.yaml:2: seed: is given twice, in lines 1 and 2"),
+    (
+        "search:\n  beam: 1\n  beam: 2",
+        "x.yaml:3: search.beam: is given twice, in lines 2 and 3",
+    ),
+    (
+        "search: {beam: 1}\nseed: 1\nsearch: {length_penalty: 0}",
+        "x.yaml:3: search: is given twice, in lines 1 and 3",
+    ),
+    # forms
+    (
+        "data: {corpus: {name: x}}",
+        "x.yaml:1: data.corpus.name: belongs to kind 'hub', but the kind is 'sample'",
+    ),
+    (
+        "data:\n  corpus:\n    kind: hub",
+        "x.yaml:2: data.corpus.name: is missing, but data.corpus of kind 'hub' needs it",
+    ),
+    (
+        "data: {corpus: {kind: foo, name: x}}",
+        "x.yaml:1: data.corpus.kind: must be 'sample', 'hub' or 'text', but is 'foo'",
+    ),
+    (
+        "data: {corpus: {kind: null}}",
+        "x.yaml:1: data.corpus.kind: must be 'sample', 'hub' or 'text', but is null",
+    ),
+    # values
+    ("seed: x", "x.yaml:1: seed: must be a whole number ≥ 0, but is 'x'"),
+    ("seed: -1", "x.yaml:1: seed: must be a whole number ≥ 0, but is -1"),
+    ("seed:", "x.yaml:1: seed: must be a whole number ≥ 0, but is null"),
+    ("seed: {a: 1}", "x.yaml:1: seed: must be a whole number ≥ 0, but is a section with a"),
+    ("seed: [1]", "x.yaml:1: seed: must be a whole number ≥ 0, but is [1]"),
+    ("model: 5", "x.yaml:1: model: must be a section, but is 5"),
+    ("model:", "x.yaml:1: model: must be a section, but is null"),
+    ("data: {source: [en]}", "x.yaml:1: data.source: must be text, but is [en]"),
+    ("data: {folder: null}", "x.yaml:1: data.folder: must be a path, but is null"),
+    (
+        "data: {corpus: {kind: hub, name: x, test: []}}",
+        "x.yaml:1: data.corpus.test: must be text or null, but is []",
+    ),
+    (
+        "vocabulary: {split_digits: 5}",
+        "x.yaml:1: vocabulary.split_digits: must be true or false, but is 5",
+    ),
+    (
+        "vocabulary: {character_coverage: 1.1}",
+        "x.yaml:1: vocabulary.character_coverage: must be a number > 0 and ≤ 1, but is 1.1",
+    ),
+    (
+        "vocabulary: {algorithm: word}",
+        "x.yaml:1: vocabulary.algorithm: must be 'unigram' or 'bpe', but is 'word'",
+    ),
+    (
+        "trainer: {threads: 0}",
+        "x.yaml:1: trainer.threads: must be a whole number ≥ 1 or null, but is 0",
+    ),
+    (
+        "training: {optimizer: {learning_rate: inf}}",
+        "x.yaml:1: training.optimizer.learning_rate: must be a number > 0, but is 'inf'",
+    ),
+    (
+        "training: {label_smoothing: '0,1'}",
+        "x.yaml:1: training.label_smoothing: must be a number ≥ 0 and < 1, but is '0,1'; write 0.1",
+    ),
+    (
+        "training:\n  optimizer:\n    learning_rate: 1,0e-3",
+        "x.yaml:3: training.optimizer.learning_rate: must be a number > 0, but is '1,0e-3'; write"
+        " 1.0e-3",
+    ),
+    (
+        "training:\n  steps: 50,000",
+        "x.yaml:2: training.steps: must be a whole number ≥ 1, but is '50,000'; write 50000",
+    ),
+    (
+        "training: {optimizer: {betas: [0.9, 1.5]}}",
+        "x.yaml:1: training.optimizer.betas: must be a list of two, each a number ≥ 0 and < 1, but"
+        " is [0.9, 1.5]",
+    ),
+    (
+        "training: {optimizer: {betas: [2, x, 3]}}",
+        "x.yaml:1: training.optimizer.betas: must be a list of two, each a number ≥ 0 and < 1, but"
+        " is [2, x, 3]",
+    ),
+    (
+        "seed: " + 100 * "x",
+        "x.yaml:1: seed: must be a whole number ≥ 0, but is '" + 78 * "x" + "…",
+    ),
+    # rules over several keys
+    (
+        "seed: 1\nvocabulary: {joint: false}",
+        "x.yaml:2: model.tied: must be 'target' or 'none' where `vocabulary.joint` is false, but is"
+        " 'all'",
+    ),
+    (
+        "data: {max_length: 9}\ntraining:\n  tokens_per_step: 9",
+        "x.yaml:3: training.tokens_per_step: must be at least `data.max_length` + 1 = 10, but is 9",
+    ),
+    # YAML
+    ("", "x.yaml: is empty; `{}` stands for all defaults"),
+    ("# seed: 5\n", "x.yaml: is empty; `{}` stands for all defaults"),
+    ("- seed", "x.yaml: must hold sections such as `training:`, but holds something else"),
+    ("seed", "x.yaml: must hold sections such as `training:`, but holds something else"),
+    ("seed: 1\n\tx: 1", "x.yaml:2: isn't YAML: a tab; indent with spaces"),
+    ("a: b: c", "x.yaml:1: isn't YAML: a `: ` too many; put text that holds one in quotes"),
+    (
+        "data:\n    source: en\n  target: de",
+        "x.yaml:3: isn't YAML: the indentation doesn't fit the lines above",
+    ),
+    (
+        "data: {source: en\nseed: 1",
+        "x.yaml:2: isn't YAML: no `}` where one is needed (opened in line 1)",
+    ),
+    ("data: {source: en", "x.yaml:1: isn't YAML: no `}` where one is needed"),
+    ("seed: 'x\n\n", "x.yaml:3: isn't YAML: the text ends too early (opened in line 1)"),
+    ("seed: 1\nx\ny: 1", "x.yaml:3: isn't YAML: neither `key: value` nor part of a quoted text"),
+    ("seed: 1\n---\nseed: 2", "x.yaml:2: isn't YAML: a second document (`---`)"),
+    ("seed: @a", "x.yaml:1: isn't YAML: found character '@' that cannot start any token"),
+    ("seed: 1\ndata: \x01", "x.yaml:2: isn't YAML: the character U+0001"),
+    (
+        "seed: *a",
+        "x.yaml:1: `*a` is YAML for an alias, and those aren't read; text needs quotes",
+    ),
+    (
+        "seed: &a 1",
+        "x.yaml:1: `&a` is YAML for an anchor, and those aren't read; text needs quotes",
+    ),
+    (
+        "data: {folder: !!python/object/apply:os.getcwd []}",
+        "x.yaml:1: `!!python/object/apply:os.getcwd` is YAML for a tag, and those aren't read;"
+        " text needs quotes",
+    ),
+    (
+        "seed: !!str 1",
+        "x.yaml:1: `!!str` is YAML for a tag, and those aren't read; text needs quotes",
+    ),
+    ("seed: " + "[" * 500 + "]" * 500, "x.yaml: is nested too deeply"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), TABLE)
+def test_mistake(text: str, message: str):
+    assert mistakes(text) == [message]
+
+
+def test_alias_of_what_it_stands_in():
+    assert mistakes("data: &a\n  data: *a") == [
+        "2 mistakes in x.yaml:",
+        "x.yaml:1: `&a` is YAML for an anchor, and those aren't read; text needs quotes",
+        "x.yaml:2: `*a` is YAML for an alias, and those aren't read; text needs quotes",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["training.steps"],
+            "must be section.key=value, such as training.steps=1000, but is 'training.steps'",
+        ),
+        (["=5"], "must be section.key=value, such as training.steps=1000, but is '=5'"),
+        (["seed=x"], "seed: must be a whole number ≥ 0, but is 'x'"),
+        (["steps=5"], "steps: unknown key; did you mean 'training.steps'?"),
+        (["training.stps=5"], "training.stps: unknown key; did you mean 'training.steps'?"),
+        (["modle.tied=none"], "modle: unknown key; did you mean 'model'?"),
+        (["seed.x=5"], "seed: must be a whole number ≥ 0, but is a section with x"),
+        (["model=5"], "model: must be a section, but is 5"),
+        (["seed=1", "seed=1"], "seed: is given twice"),
+        (["search={beam: 1}", "search.beam=1"], "search.beam: is given twice"),
+        (["search={beam: 1, beam: 2}"], "search.beam: is given twice"),
+        (
+            ["validation.search=null", "validation.search.beam=1"],
+            "validation.search: is given twice",
+        ),
+        (
+            ["data.source=[en"],
+            "data.source: '[en' isn't YAML: no `]` where one is needed; a text that begins like this"
+            " needs quotes",
+        ),
+        (
+            ["data.source={en"],
+            "data.source: '{en' isn't YAML: no `}` where one is needed; a text that begins like this"
+            " needs quotes",
+        ),
+        (
+            ["data.source='en"],
+            """data.source: "'en" isn't YAML: the text ends too early; a text that begins like this"""
+            " needs quotes",
+        ),
+        (
+            ["data.source=[*a]"],
+            "data.source: '[*a]' `*a` is YAML for an alias, and those aren't read; text needs quotes"
+            "; a text that begins like this needs quotes",
+        ),
+        (
+            ["data.corpus.kind=hub"],
+            "data.corpus.name: is missing, but data.corpus of kind 'hub' needs it",
+        ),
+        (
+            ["training.tokens_per_step=200"],
+            "training.tokens_per_step: must be at least `data.max_length` + 1 = 201, but is 200",
+        ),
+        (
+            ["data.corpus.name=x"],
+            "data.corpus.name: belongs to kind 'hub', but the kind is 'sample'",
+        ),
+    ],
+)
+def test_mistake_on_the_command_line(overrides: list[str], message: str):
+    assert mistakes("{}", *overrides) == [f"command line: {message}"]
+
+
+def test_all_mistakes_are_listed_at_once_in_the_order_of_the_file():
+    text = """\
+seed: -1
+data: {corpus: {kind: text}}
+model:
+  hiden_size: 3
+  tied: [x, y]
+training:
+  tokens_per_step: 10
+  tokens_per_device: 20
+  tokens_per_device: 30
+  label_smoothing: 0,1
+vocabulary:
+  joint: perhaps
+search: &s {beam: 1}
+"""
+    overrides = ["training.optimizer.clip=0", "steps", "training.log_every=[", "trainr.threads=1"]
+    assert mistakes(text, *overrides) == [
+        "14 mistakes in x.yaml:",
+        "x.yaml:1: seed: must be a whole number ≥ 0, but is -1",
+        "x.yaml:2: data.corpus.train: is missing, but data.corpus of kind 'text' needs it",
+        "x.yaml:2: data.corpus.validation: is missing, but data.corpus of kind 'text' needs it",
+        "x.yaml:4: model.hiden_size: unknown key; did you mean 'model.encoder_size' or"
+        " 'model.decoder_size'?",
+        "x.yaml:5: model.tied: must be 'all', 'target' or 'none', but is [x, y]",
+        "x.yaml:7: training.tokens_per_step: must be at least `data.max_length` + 1 = 201, but is"
+        " 10",
+        "x.yaml:9: training.tokens_per_device: is given twice, in lines 8 and 9",
+        "x.yaml:10: training.label_smoothing: must be a number ≥ 0 and < 1, but is '0,1'; write 0.1",
+        "x.yaml:12: vocabulary.joint: must be true or false, but is 'perhaps'",
+        "x.yaml:13: `&s` is YAML for an anchor, and those aren't read; text needs quotes",
+        "command line: must be section.key=value, such as training.steps=1000, but is 'steps'",
+        "command line: training.log_every: '[' isn't YAML: the text ends too early; a text that"
+        " begins like this needs quotes",
+        "command line: trainr: unknown key; did you mean 'trainer'?",
+        "command line: training.optimizer.clip: must be a number > 0, but is 0",
+    ]
+
+
+def test_mistakes_of_the_command_line_are_listed_for_a_file_that_cannot_be_read():
+    assert mistakes("a: {", "seed") == [
+        "2 mistakes in x.yaml:",
+        "x.yaml:1: isn't YAML: the text ends too early",
+        "command line: must be section.key=value, such as training.steps=1000, but is 'seed'",
+    ]
+
+
+def test_a_rule_over_several_keys_says_nothing_where_one_of_them_is_wrong():
+    assert mistakes("data: {max_length: x}\ntraining: {tokens_per_step: 1}") == [
+        "x.yaml:1: data.max_length: must be a whole number ≥ 1, but is 'x'"
+    ]
+
+
+def test_the_command_line_mends_the_file():
+    assert read("seed: x\nmodel: 5", "seed=7", "model.tied=none").seed == 7
+
+
+# Files -------------------------------------------------------------------------------------------
+
+
+def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "x.yaml"
+    with pytest.raises(ConfigError, match=r"x\.yaml: there is no such file$"):
+        load_config(path)
+    with pytest.raises(ConfigError, match=r": must be a YAML file, but is a folder$"):
+        load_config(tmp_path)
+    path.write_bytes(b"seed: 1\n# \xe9t\xe9\n")
+    with pytest.raises(ConfigError, match=r"x\.yaml:2: must be UTF-8 text, but isn't$"):
+        load_config(path)
+
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ConfigError, match=r"x\.yaml: can't be read: Permission denied$"):
+        load_config(path)
+
+
+def test_reading_a_config_imports_nothing_heavy():
+    code = (
+        "import sys; from pathlib import Path; from seq2seq.config_file import *;"
+        "load_config(Path(sys.argv[1]));"
+        "print(*{'torch', 'numpy', 'pytorch_lightning', 'datasets'} & set(sys.modules))"
+    )
+    config = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+    command = [sys.executable, "-c", code, str(config)]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=config.parents[1]
+    )
+    assert done.stdout == "\n"
+
+
+# And back ----------------------------------------------------------------------------------------
+
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: text == text.strip())
+PATH = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).map(Path)
+WHOLE = st.integers(1, 10**20)
+RATE = st.floats(0, exclude_min=True, allow_infinity=False)
+SHARE = st.floats(0, 1, exclude_max=True)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> Config:
+    """Draw a config in which any kind of value can be anything that its rule allows."""
+    two = st.tuples(PATH, PATH)
+    corpora = st.one_of(
+        st.builds(SampleCorpus, pairs=WHOLE),
+        st.builds(HubCorpus, kind=st.just("hub"), name=TEXT, test=st.none() | TEXT),
+        st.builds(
+            TextCorpus, kind=st.just("text"), train=two, validation=two, test=two | st.none()
+        ),
+    )
+    return Config.model_validate(
+        {
+            "seed": draw(st.integers(0, 10**20)),
+            "data": {"source": draw(TEXT), "folder": draw(PATH), "corpus": draw(corpora)},
+            "vocabulary": {"split_digits": draw(st.booleans())},
+            "training": {
+                "label_smoothing": draw(SHARE),
+                "optimizer": {
+                    "learning_rate": draw(RATE),
+                    "betas": draw(st.tuples(SHARE, SHARE)),
+                    "schedule": draw(st.sampled_from([InverseSquareRoot(), Linear(kind="linear")])),
+                },
+            },
+            "validation": {"search": draw(st.none() | st.just({"beam": draw(WHOLE)}))},
+            "trainer": {"threads": draw(st.none() | WHOLE)},
+        }
+    )
+
+
+@given(configs())
+@settings(max_examples=60, deadline=None)
+def test_a_config_is_read_back_as_it_was_written(config: Config):
+    assert parse_config(dump_config(config), name="x.yaml") == config
+
+
+@given(configs())
+@settings(max_examples=40, deadline=None)
+def test_a_config_can_be_given_on_the_command_line(config: Config):
+    sections = config.model_dump(mode="json", include={"seed", "validation", "trainer"})
+    overrides = [f"{key}={json.dumps(value)}" for key, value in sections.items()]
+    new = parse_config("{}", name="x.yaml", overrides=overrides)
+    assert new.model_dump(mode="json", include=set(sections)) == sections
+
+
+def test_written_configs_are_easy_to_read():
+    lines = dump_config(Config()).splitlines()
+    assert lines[:3] == ["seed: 1", "data:", "  source: en"]
+    assert "    betas: [0.9, 0.98]" in lines
+    assert "  patience: null" in lines
+    assert "  source: 'no'" in dump_config(read("data: {source: no}")).splitlines()
+    long = read("{}", f"data.source={'word ' * 50}")
+    assert max(map(len, dump_config(long).splitlines())) > 200
+
+
+def test_differences():
+    assert differences(Config(), Config()) == []
+    overrides = (
+        "training.steps=9",
+        "trainer.threads=2",
+        "vocabulary.split_digits=yes",
+        "validation.search.beam=1",
+        "training.optimizer.betas=[0.5, 0.98]",
+        "training.optimizer.schedule.kind=linear",
+    )
+    assert differences(Config(), read("{}", *overrides)) == [
+        "vocabulary.split_digits: false → true",
+        "training.steps: 2000 → 9",
+        "training.optimizer.betas: [0.9, 0.98] → [0.5, 0.98]",
+        "training.optimizer.schedule.kind: inverse_sqrt → linear",
+        "validation.search: null → {beam: 1, length_penalty: 1.0, max_length_ratio: 2.0,"
+        " tokens_per_batch: 4000}",
+        "trainer.threads: null → 2",
+    ]
+    assert differences(Config(), read("{}", "data.corpus={kind: hub, name: x, test: null}")) == [
+        "data.corpus: {kind: sample, pairs: 30000, held_out: 600} → {kind: hub, name: x,"
+        " configuration: null, revision: null, train: train, validation: validation, test: null,"
+        " source_column: null, target_column: null}"
+    ]
