@@ -91,9 +91,9 @@ def _merge(file: Given, commands: Given, default: Any) -> Given:
     """Let the command line win, and start a section afresh that it gives another `kind`."""
     if not (isinstance(file.value, dict) and isinstance(commands.value, dict)):
         return commands
-    kind = file.at(["kind"]) or Given(getattr(default, "kind", None), WHOLE_FILE)
-    new_kind = commands.at(["kind"])
-    if new_kind and new_kind.value != kind.value:
+    default_kind = getattr(default, "kind", None)
+    kind, new_kind = file.at(["kind"]), commands.at(["kind"])
+    if default_kind and new_kind and new_kind.value != (kind.value if kind else default_kind):
         return commands
     merged = dict(file.value)
     for name, given in commands.value.items():
@@ -219,13 +219,19 @@ def _drop(plain: dict[str, Any], path: Sequence[str]) -> None:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes lists on one line."""
+    """Writes lists on one line, and escapes what can't be seen."""
+
+
+def _write_text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+    style = None if value.isprintable() else '"'  # PyYAML leaves U+0085 bare, a line break to it
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style)
 
 
 def _write_list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
     return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True)
 
 
+_Dumper.add_representer(str, _write_text)
 _Dumper.add_representer(list, _write_list)
 
 

@@ -75,11 +75,13 @@ def rule(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     if origin is Annotated:
         return rule(parts[0], parts[1:])
     if origin in (Union, UnionType):
-        return " or ".join(rule(part) for part in parts)
+        rules = [rule(part) for part in parts]
+        return (", or " if "," in rules[0] else " or ").join(rules)
     if origin is Literal:
         return listed([repr(part) for part in parts], "or")
     if origin is tuple:
-        return f"a list of {_COUNTS.get(len(parts), len(parts))}, each {rule(parts[0])}"
+        count = "" if Ellipsis in parts else f" of {_COUNTS.get(len(parts), len(parts))}"
+        return f"a list{count}, each {rule(parts[0])}"
     return " ".join([_TYPES[annotation], " and ".join(_bounds(metadata))]).rstrip()
 
 
@@ -94,7 +96,8 @@ def _bounds(metadata: Sequence[Any]) -> Iterator[str]:
 
 def bad_value(field: FieldInfo, value: Plain) -> str:
     """Say what the field must be and what is there instead."""
-    return f"must be {rule(field.annotation, field.metadata)}, but is {shown(value)}{_hint(value)}"
+    must = rule(field.annotation, field.metadata)
+    return f"must be {must}, but is {shown(value)}{_hint(value, must)}"
 
 
 def shown(value: Plain) -> str:
@@ -123,10 +126,13 @@ def flow(value: Plain) -> str:
             return str(value)
 
 
-def _hint(value: Plain) -> str:
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d{1,3}(,\d{3})+", value):
+def _hint(value: Plain, must: str) -> str:
+    """Say how to write a number that has a comma between its thousands or as its decimal sign."""
+    if not isinstance(value, str):
+        return ""
+    if "whole number" in must and re.fullmatch(r"\d{1,3}(,\d{3})+", value):
         return f"; write {value.replace(',', '')}"
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+,\d+(e[-+]?\d+)?", value, re.I):
+    if "number" in must and re.fullmatch(r"[-+]?\d+,\d+(e[-+]?\d+)?", value, re.I):
         return f"; write {value.replace(',', '.')}"
     return ""
 

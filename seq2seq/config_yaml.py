@@ -83,7 +83,7 @@ def read_overrides(overrides: Sequence[str], mistakes: list[Mistake]) -> Given:
     together = Given({}, COMMAND_LINE)
     for override in overrides:
         key, equals, text = (part.strip() for part in override.partition("="))
-        if not equals or not key:
+        if not equals or not all(key.split(".")):
             problem = f"must be section.key=value, such as training.steps=1000, but is {override!r}"
             mistakes.append(Mistake(COMMAND_LINE, "", problem))
             continue
@@ -170,7 +170,7 @@ def _read_value(text: str, key: str, mistakes: list[Mistake]) -> Given | None:
         if node := _compose(text, found):
             given = _take(node, key, COMMAND_LINE, found)
     except _UnreadableError as error:
-        problem = f"{text!r} {error}; a text that begins like this needs quotes"
+        problem = f"{error} (in {text!r}; text that begins so needs quotes)"
         found.append(Mistake(COMMAND_LINE, key, problem))
     mistakes += [Mistake(COMMAND_LINE, mistake.key or key, mistake.text) for mistake in found]
     return given

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from seq2seq.errors import UserError
@@ -46,13 +46,14 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def _replace(partial: Path, folder: Path) -> None:
     """Put the new folder in the old one's place; a rename can't replace a folder with files."""
     old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-    if folder.exists():
+    if folder.is_dir():  # a file there makes the second rename fail
         folder.rename(old)
     partial.rename(folder)
     _flush(folder.parent)

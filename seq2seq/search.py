@@ -1,6 +1,6 @@
 """Beam search over anything that can encode, start and step; a beam of one is greedy search."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,6 +11,7 @@ from seq2seq.model.decoder import State
 from seq2seq.model.network import Scores
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """What search needs of a network."""
 

@@ -111,7 +111,7 @@ def _decoded(lines: Sequence[bytes], start: int) -> list[str]:
     texts: list[str] = []
     for number, line in enumerate(lines, start):
         try:
-            texts.append(line.removesuffix(b"\n").decode("utf-8"))
+            texts.append(line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8"))
         except UnicodeDecodeError as error:
             raise DataError(f"line {number} of the input is not UTF-8: convert it first") from error
     return texts

@@ -19,7 +19,7 @@ NUM_SPECIAL = 4
 # from Unicode's private use area, so that a corpus with `</s>` in it loses nothing.
 _SPECIAL_NAMES = {"pad": "\ue0f0", "bos": "\ue0f1", "eos": "\ue0f2", "unk": "\ue0f3"}
 _MAX_BYTES = 1 << 16  # SentencePiece silently skips longer lines when it learns
-_BREAKS = re.compile("[\0\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+_BREAKS = re.compile("[\0\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _BYTE_ORDER_MARK = "\ufeff"
 _SUPPORTED_SIZE = re.compile(r"value <= (\d+)")
 _REQUIRED_SIZE = re.compile(r"required_chars\.\s*\d+\s*vs\s*(\d+)")
@@ -35,12 +35,17 @@ class Vocabulary:
 
     def __init__(self, model: bytes, *, name: str = "vocabulary"):
         self.model = model
+        damaged = f"{name} is not a SentencePiece model, or is damaged"
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
-            raise ModelError(f"{name} is not a SentencePiece model, or is damaged") from error
+            raise ModelError(damaged) from error
         # SentencePiece has no types that a checker could read.
-        self._api = cast(Any, self._processor)
+        self._api = api = cast(Any, self._processor)
+        # It takes an empty file for a model, and one that is cut short between two pieces.
+        special = (api.pad_id(), api.bos_id(), api.eos_id(), api.unk_id()) if model else ()
+        if special != (PAD, BOS, EOS, UNK):
+            raise ModelError(damaged)
 
     def __len__(self) -> int:
         return self._api.get_piece_size()
@@ -136,10 +141,17 @@ def _unsupported(texts: dict[str, list[str]], config: VocabularyConfig, message:
     too_large = min(sizes.values()) < config.size
     choose = min if too_large else max
     side = choose(sizes, key=lambda side: sizes[side])
+    size, extreme = sizes[side], "largest" if too_large else "smallest"
+    if not all(_works(sentences, config, size) for sentences in texts.values()):
+        return DataError(
+            f"no `vocabulary.size` suits both sides of the training text: the {extreme} {side}"
+            f" {config.algorithm} vocabulary has {size} pieces, and the other side can't have that"
+            " number: write vocabulary.joint=true"
+        )
     return DataError(
-        f"`vocabulary.size` is {config.size}, but the {'largest' if too_large else 'smallest'}"
-        f" {side} {config.algorithm} vocabulary that {len(texts[side])} lines of training text"
-        f" support has {sizes[side]} pieces: write vocabulary.size={sizes[side]}"
+        f"`vocabulary.size` is {config.size}, but the {extreme} {side} {config.algorithm}"
+        f" vocabulary that {len(texts[side])} lines of training text support has {size} pieces:"
+        f" write vocabulary.size={size}"
     )
 
 
@@ -155,12 +167,17 @@ def _working_size(sentences: list[str], config: VocabularyConfig) -> int | None:
         if hint := pattern.search(message):
             size = int(hint.group(1))
             for candidate in (size + change * attempt for attempt in range(8)):
-                try:
-                    _learn(sentences, config, candidate)
-                except RuntimeError:
-                    continue
-                return candidate
+                if _works(sentences, config, candidate):
+                    return candidate
     return None
+
+
+def _works(sentences: list[str], config: VocabularyConfig, size: int) -> bool:
+    try:
+        _learn(sentences, config, size)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _learn(sentences: list[str], config: VocabularyConfig, size: int) -> bytes:

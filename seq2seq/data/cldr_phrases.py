@@ -120,10 +120,10 @@ def quantity(amount: int | Decimal, unit: str, length: Length, locale: Locale) -
     return _without(unit, text)
 
 
-def rate(amount: int | Decimal | str, unit: str | None, base: str, locale: Locale) -> str:
-    """Render a number of units, or a price, for each unit of another kind."""
+def rate(amount: int | Decimal, unit: str, base: str, locale: Locale) -> str:
+    """Render a number of units for each of another unit."""
     text = units.format_compound_unit(amount, unit, denominator_unit=base, locale=locale)
-    return _without(unit or base, _without(base, text or base))
+    return _without(unit, _without(base, text or base))
 
 
 def price(amount: int | Decimal, currency: str, locale: Locale) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 from seq2seq.config import DataConfig, HubCorpus, SampleCorpus, TextCorpus
 from seq2seq.errors import DataError
@@ -21,6 +21,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Pairs = Iterator[tuple[str, str]]
 
 
+@runtime_checkable
 class Corpus(Protocol):
     """Parallel text in up to three splits."""
 
@@ -161,8 +162,11 @@ class _Hub:
     def _text(self, row: Any, column: tuple[str, ...]) -> str:
         value = row
         for key in column:
+            if value is None:
+                break
             if not isinstance(value, dict) or key not in value:
-                known = ", ".join(str(name) for name in cast(Any, value)) if value else "nothing"
+                named = cast(Any, value)
+                known = ", ".join(named) if isinstance(value, dict) else type(named).__name__
                 raise DataError(
                     f"the data set '{self._corpus.name}' has a row without '{key}' in"
                     f" `{column[0]}`; it has {known}"

@@ -143,7 +143,11 @@ def _write(
                 for row, (source_text, target_text) in zip(rows, chunk, strict=True):
                     row |= {"source_text": source_text, "target_text": target_text}
             else:
-                rows = [row for row in rows if not _unfit(row, limit, removed)]
+                rows = [
+                    row
+                    for row, pair in zip(rows, chunk, strict=True)
+                    if not _unfit(row, pair, limit, removed)
+                ]
             writer.write_batch(pyarrow.RecordBatch.from_pylist(rows, schema=schema))
             numbers["pairs"] += len(rows)
             for side in ("source", "target"):
@@ -164,9 +168,9 @@ def _encode(chunk: list[Pair], vocabularies: Vocabularies) -> list[dict[str, Any
     return [{"source": left, "target": right} for left, right in zip(source, target, strict=True)]
 
 
-def _unfit(row: dict[str, Any], limit: int, removed: Counter[str]) -> bool:
+def _unfit(row: dict[str, Any], pair: Pair, limit: int, removed: Counter[str]) -> bool:
     lengths = (len(row["source"]), len(row["target"]))
-    if min(lengths) == 0:
+    if min(lengths) == 0 or not all(side.strip() for side in pair):
         removed["empty"] += 1
     elif max(lengths) > limit:
         removed["too_long"] += 1

@@ -16,7 +16,7 @@ from seq2seq.vocabulary import Vocabularies
 FORMAT = 1
 MANIFEST = "manifest.json"
 
-Ids = numpy.typing.NDArray[numpy.uint32]
+Ids = numpy.typing.NDArray[numpy.integer[Any]]
 Lengths = numpy.typing.NDArray[numpy.int64]
 
 

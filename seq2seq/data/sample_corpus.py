@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
+import numpy
 from babel import Locale, UnknownLocaleError
 
 from seq2seq.data.cldr_forms import Forms
@@ -51,9 +51,10 @@ def sample_corpus(
 ) -> SampleSplits:
     """Make the corpus for two locales of the CLDR.
 
-    The same arguments give the same corpus in any process and place. Each source has one target:
-    what occurs with another is left out, and so are pairs with identical sides. Every name and unit
-    of validation and test is in training, in other sentences; single names are in training only.
+    The same arguments give the same corpus in any process and place, with the same Babel. Each
+    source has one target: what occurs with another is left out, and so are pairs with identical
+    sides. Every name and unit of validation and test is in training, in other sentences; single
+    names are in training only. Numbers in words are there where num2words knows both languages.
 
     Args:
         source: Locale to translate from, such as `en` or `pt_BR`.
@@ -91,19 +92,19 @@ def lookup_baseline(
     is taken. A model that doesn't score clearly higher has learned nothing but its training set.
     """
     groups = [_character_groups(text) for text in train_sources]
-    sizes = np.array([len(group) for group in groups])
+    sizes = numpy.array([len(group) for group in groups])
     occurrences: dict[str, list[int]] = {}
     for place, group in enumerate(groups):
         for characters in group:
             occurrences.setdefault(characters, []).append(place)
-    places = {characters: np.array(found) for characters, found in occurrences.items()}
+    places = {characters: numpy.array(found) for characters, found in occurrences.items()}
     translations: list[str] = []
     for text in sources:
         wanted = _character_groups(text)
-        shared = np.zeros(len(sizes), dtype=np.int64)
+        shared = numpy.zeros(len(sizes), dtype=numpy.int64)
         for characters in wanted & places.keys():
             shared[places[characters]] += 1
-        translations.append(train_targets[int(np.argmax(shared / (sizes + len(wanted))))])
+        translations.append(train_targets[int(numpy.argmax(shared / (sizes + len(wanted))))])
     return translations
 
 

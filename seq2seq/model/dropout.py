@@ -43,6 +43,5 @@ class WordDropout(nn.Module):
         """Mask words, never special symbols, in training only."""
         if not self.training or self.rate == 0:
             return embedded
-        kept = torch.empty_like(embedded[..., :1]).bernoulli_(1 - self.rate)
-        kept = torch.maximum(kept, (ids < self.num_special)[..., None])
-        return embedded * (kept / (1 - self.rate))
+        mask = torch.empty_like(embedded[..., :1]).bernoulli_(1 - self.rate).div_(1 - self.rate)
+        return embedded * mask.masked_fill((ids < self.num_special)[..., None], 1.0)

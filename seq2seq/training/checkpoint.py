@@ -7,6 +7,7 @@ makes of plain types and tensors. torch itself loads a file with a flipped byte 
 import hashlib
 from io import BytesIO
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -45,14 +46,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ModelError: it can't be read, is damaged, or has another format.
     """
     try:
-        head, digest, payload = path.read_bytes().split(b"\n", maxsplit=2)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"the checkpoint {path} can't be read: {error}") from error
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"the checkpoint {path} can't be read: {error.strerror}") from error
+    head, _, rest = content.partition(b"\n")
+    digest, _, payload = rest.partition(b"\n")
     if head != _MAGIC + str(FORMAT).encode():
         raise ModelError(f"{path} is no checkpoint of format {FORMAT}, which this version reads")
     if hashlib.sha256(payload).hexdigest().encode() != digest:
         raise ModelError(f"the checkpoint {path} is damaged: its content doesn't fit its checksum")
-    return torch.load(BytesIO(payload), map_location="cpu", weights_only=True)
+    try:
+        return torch.load(BytesIO(payload), map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ModelError(f"the checkpoint {path} holds code, which is never run") from error
 
 
 def newest_checkpoint(folder: Path) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from seq2seq.config import (
     TrainingConfig,
     ValidationConfig,
 )
-from seq2seq.config_mistakes import forms_of
+from seq2seq.config_mistakes import forms_of, rule
 
 
 def sections(form: type[Section] = Config) -> Iterator[type[Section]]:
@@ -30,6 +30,14 @@ def test_every_section_and_setting_says_what_it_means():
         for name, field in section.model_fields.items():
             assert field.description, f"{section.__name__}.{name}"
             assert field.description.split("\n\n")[0].endswith("."), f"{section.__name__}.{name}"
+
+
+def test_the_rule_of_every_setting_can_be_put_into_words():
+    for section in sections():
+        for field in section.model_fields.values():
+            if not forms_of(field.annotation):
+                assert rule(field.annotation, field.metadata)
+    assert rule(tuple[int, ...]) == "a list, each a whole number"
 
 
 def test_defaults_obey_the_rules():
@@ -96,14 +104,14 @@ def test_rules_over_several_sections_are_all_named_at_once():
             {
                 "vocabulary": {"joint": False},
                 "data": {"max_length": 300},
-                "training": {"tokens_per_step": 300, "tokens_per_device": 99},
+                "training": {"tokens_per_step": 300, "tokens_per_device": 9},
             }
         )
     (problem,) = caught.value.errors()
     assert str(problem.get("ctx", {})["error"]).splitlines() == [
         "`model.tied` must be 'target' or 'none' where `vocabulary.joint` is false, but is 'all'",
         "`training.tokens_per_step` must be at least `data.max_length` + 1 = 301, but is 300",
-        "`training.tokens_per_device` must be at least 2 × (`data.max_length` + 1) = 602, but is 99",
+        "`training.tokens_per_device` must be at least 2 × (`data.max_length` + 1) = 602, but is 9",
     ]
 
 

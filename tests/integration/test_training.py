@@ -1,0 +1,305 @@
+"""Whole runs in this process: the boundary, exact resume, extending, what may change."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seq2seq.config import Config
+from seq2seq.errors import ModelError, UserError
+from seq2seq.model_folder import load_model
+from seq2seq.training.boundary import Boundary
+from seq2seq.training.checkpoint import checkpoint_path, read_checkpoint
+from seq2seq.training.run import train
+from seq2seq.training.state import RunState
+from seq2seq.training.stopping import StopRequest
+from tests.integration.conftest import make_config
+
+
+class StopAfter(StopRequest):
+    """Asks to stop as a signal would, once the run has got to a step."""
+
+    def __init__(self, step: int, state: list[RunState]):
+        super().__init__()
+        self._step, self._state = step, state
+
+    def __bool__(self) -> bool:
+        return bool(self._state) and self._state[0].step >= self._step
+
+
+def update(config: Config, **sections: dict[str, Any]) -> Config:
+    """Change some settings."""
+    plain = config.model_dump()
+    for name, section in sections.items():
+        plain[name] = plain[name] | section
+    return Config.model_validate(plain)
+
+
+def run(config: Config, *, resume: bool = False, stop: StopRequest | None = None) -> RunState:
+    return train(config, resume=resume, stop=StopRequest() if stop is None else stop)
+
+
+def run_until(config: Config, step: int, monkeypatch: pytest.MonkeyPatch) -> RunState:
+    """Train until a stop that comes while the step is computed."""
+    states: list[RunState] = []
+    start = Boundary.on_train_start
+
+    def remember(self: Boundary, trainer: Any, pl_module: Any) -> None:
+        states.append(pl_module.state)
+        start(self, trainer, pl_module)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Boundary, "on_train_start", remember)
+        return run(config, resume=True, stop=StopAfter(step, states))
+
+
+def content(config: Config, step: int) -> dict[str, Any]:
+    return read_checkpoint(checkpoint_path(config.training.folder / "checkpoints", step))
+
+
+def log(config: Config, kind: str) -> list[dict[str, Any]]:
+    lines = (config.training.folder / "metrics.jsonl").read_text().splitlines()
+    entries = [json.loads(line) for line in lines]
+    for entry in entries:
+        entry.pop("tokens_per_second", None)
+    return [entry for entry in entries if entry["kind"] == kind]
+
+
+def assert_same_end(first: Config, second: Config, step: int) -> None:
+    """Check that two runs came to bit-equal weights, optimizer and decisions."""
+    one, other = content(first, step), content(second, step)
+    for name, weights in one["weights"].items():
+        assert torch.equal(weights, other["weights"][name]), name
+    for number, moments in one["optimizer"]["state"].items():
+        for name, value in moments.items():
+            assert torch.equal(value, other["optimizer"]["state"][number][name])
+    one["state"].pop("seconds")
+    other["state"].pop("seconds")
+    assert one["state"] == other["state"]
+    assert log(first, "train") == log(second, "train")
+    assert log(first, "validation") == log(second, "validation")
+
+
+@pytest.fixture(scope="module", params=["linear", "plateau"])
+def uninterrupted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Config:
+    """A run of 14 steps in epochs of a few, validated every 4, that nobody interrupted."""
+    config = make_config(tmp_path_factory.mktemp(request.param))
+    schedule: dict[str, Any] = {"kind": request.param, "warmup": 2}
+    if request.param == "plateau":
+        schedule["patience"] = 0
+    optimizer = {"learning_rate": 1e-3, "schedule": schedule}
+    folder = config.training.folder.with_name("full")
+    full = update(config, training={"folder": folder, "optimizer": optimizer})
+    state = run(full)
+    assert state.step == 14
+    assert state.epoch >= 2, "the run is meant to go over the ends of epochs"
+    return full
+
+
+@pytest.fixture
+def stopped(uninterrupted: Config, tmp_path: Path) -> Config:
+    """The same run, still to be made, in a folder of its own."""
+    return update(uninterrupted, training={"folder": tmp_path / "stopped"})
+
+
+# 4 and 8 are validations, 6 and 12 checkpoints; the first epoch ends within this range too.
+@pytest.mark.parametrize("step", [1, 3, 4, 5, 6, 7, 8, 12, 13])
+def test_a_stopped_run_ends_as_the_uninterrupted_one(
+    uninterrupted: Config, stopped: Config, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_until(stopped, step, monkeypatch).step == step
+    assert run(stopped, resume=True).step == 14
+    assert_same_end(uninterrupted, stopped, 14)
+
+
+def test_a_stop_at_the_end_of_an_epoch_does_not_repeat_it(
+    uninterrupted: Config, stopped: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs = [entry["epoch"] for entry in log(uninterrupted, "train")]
+    end = epochs.count(0)
+    assert run_until(stopped, end, monkeypatch).position == (1, 0)
+    run(stopped, resume=True)
+    assert [entry["epoch"] for entry in log(stopped, "train")] == epochs
+    assert_same_end(uninterrupted, stopped, 14)
+
+
+def test_a_stop_during_validation_leaves_it_due_and_it_is_done_first(
+    uninterrupted: Config, stopped: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = run_until(stopped, 8, monkeypatch)
+    assert state.validation_due
+    assert [entry["step"] for entry in log(stopped, "validation")] == [4]
+    run(stopped, resume=True)
+    assert [entry["step"] for entry in log(stopped, "validation")] == [4, 8, 12, 14]
+
+
+def test_a_run_stopped_after_every_step_ends_as_the_uninterrupted_one(
+    uninterrupted: Config, stopped: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in range(1, 15):
+        run_until(stopped, step, monkeypatch)
+    run(stopped, resume=True)
+    assert_same_end(uninterrupted, stopped, 14)
+
+
+def test_an_extended_run_ends_as_one_that_was_long_from_the_start(config: Config) -> None:
+    # Every 4 steps a validation, so that the short run's end is one of the long run's too.
+    optimizer = {"schedule": {"kind": "plateau", "warmup": 2, "patience": 0}}
+    long = update(
+        config,
+        training={
+            "steps": 16,
+            "optimizer": optimizer,
+            "folder": config.training.folder.with_name("long"),
+        },
+    )
+    run(long)
+    short = update(config, training={"steps": 12, "optimizer": optimizer})
+    assert run(short).step == 12
+    assert run(update(short, training={"steps": 16}), resume=True).step == 16
+    assert_same_end(long, update(short, training={"steps": 16}), 16)
+
+
+def test_a_finished_run_is_left_as_it_is(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(config)
+    folder = config.training.folder
+    before = {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
+    state = run(config, resume=True)
+    assert state.step == 14
+    assert "already at step 14: all 14 steps are done" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()} == before
+
+
+def test_patience_ends_the_run_and_keeps_the_first_best(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    still = update(
+        config,
+        training={"steps": 1000, "optimizer": {"learning_rate": 1e-12}},
+        validation={"every": 2, "patience": 2},
+    )
+    state = run(still)
+    assert state.step == 6
+    assert state.best is not None
+    assert state.best[0] == 2
+    assert load_model(still.training.folder / "model").facts["step"] == 2
+    assert "BLEU has not got better in 2 validations" in capsys.readouterr().err
+    assert run(still, resume=True).step == 6
+    assert run(update(still, validation={"patience": 3}), resume=True).step == 8
+
+
+def test_the_newest_and_the_best_checkpoints_are_kept(config: Config) -> None:
+    kept = {"every": 2, "keep_last": 2, "keep_best": 1}
+    state = run(update(config, training={"checkpoint": kept}))
+    assert state.best is not None
+    names = {path.name for path in (config.training.folder / "checkpoints").iterdir()}
+    wanted = {12, 14, state.best[0]}
+    assert names == {f"step-{step:08d}.ckpt" for step in wanted}
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(
+    uninterrupted: Config,
+    stopped: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_until(stopped, 7, monkeypatch)
+    newest = checkpoint_path(stopped.training.folder / "checkpoints", 7)
+    damaged = bytearray(newest.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    newest.write_bytes(damaged)
+    run(stopped, resume=True)
+    told = capsys.readouterr().err
+    assert f"{newest} is damaged" in told
+    assert "going on from step 6" in told
+    assert_same_end(uninterrupted, stopped, 14)
+
+
+def test_the_model_folder_holds_the_best_validated_weights(config: Config) -> None:
+    trained = update(config, training={"checkpoint": {"every": 2}})
+    state = run(trained)
+    assert state.best is not None
+    best = content(trained, state.best[0])["weights"]
+    network = load_model(config.training.folder / "model").network
+    for name, parameter in network.named_parameters():
+        assert torch.equal(parameter, best[name])
+
+
+@pytest.mark.parametrize(
+    ("section", "setting", "named"),
+    [
+        ("model", {"decoder_size": 12}, "model.decoder_size: 8 → 12"),
+        ("training", {"tokens_per_step": 700}, "training.tokens_per_step: 512 → 700"),
+    ],
+)
+def test_what_a_run_cannot_change_is_refused_by_name(
+    config: Config, section: str, setting: dict[str, Any], named: str
+) -> None:
+    run(config)
+    with pytest.raises(ModelError, match=named):
+        run(update(config, **{section: setting}), resume=True)
+
+
+def test_other_data_is_refused(config: Config) -> None:
+    run(config)
+    other = update(config, data={"folder": config.data.folder.with_name("other"), "max_length": 12})
+    with pytest.raises(ModelError, match="was trained on other data"):
+        run(other, resume=True)
+
+
+def test_a_run_folder_with_a_run_is_not_overwritten(config: Config) -> None:
+    run(config)
+    with pytest.raises(ModelError, match="--resume"):
+        run(config)
+
+
+def test_gradients_that_are_not_finite_end_the_run_and_are_not_saved(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from seq2seq.training import module
+
+    calls: list[int] = []
+    whole = module.token_loss
+
+    def broken(*args: Any, **kwargs: Any) -> torch.Tensor:
+        calls.append(1)
+        return whole(*args, **kwargs) * (float("nan") if len(calls) > 8 else 1.0)
+
+    monkeypatch.setattr(module, "token_loss", broken)
+    with pytest.raises(UserError, match="not finite"):
+        run(update(config, training={"log_every": 14}))
+    for path in (config.training.folder / "checkpoints").iterdir():
+        assert all(
+            weights.isfinite().all() for weights in read_checkpoint(path)["weights"].values()
+        )
+
+
+def test_lightning_installs_no_signal_handler(config: Config) -> None:
+    import signal
+
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
+    run(config)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
+    from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
+
+    assert hasattr(_SignalConnector, "register_signal_handlers"), (
+        "the name that is replaced is gone"
+    )
+
+
+def test_micro_batches_give_the_gradients_of_the_whole(tmp_path: Path, config: Config) -> None:
+    """Two ways of cutting a step come to the same weights, but for rounding."""
+    still = {"dropout": {"embeddings": 0.0, "layers": 0.0, "output": 0.0, "words": 0.0}}
+    whole = update(config, model=still, training={"tokens_per_device": 100000, "steps": 3})
+    parts = update(whole, training={"tokens_per_device": 402, "folder": tmp_path / "parts"})
+    run(whole)
+    run(parts)
+    one, other = content(whole, 3)["weights"], content(parts, 3)["weights"]
+    for name, weights in one.items():
+        torch.testing.assert_close(weights, other[name], rtol=1e-3, atol=1e-5)

@@ -1,0 +1,170 @@
+"""The steps of a run, from any position on and on any number of processes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seq2seq.data.batch import Step
+from seq2seq.data.loader import Position, StepDataset, following, step_loader
+from seq2seq.data.plan import Indices
+from seq2seq.data.prepared import PreparedSplit
+from seq2seq.vocabulary import EOS
+
+MakeSplit = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], PreparedSplit]
+# Ten targets of four pieces and the end: batches of 15 tokens hold three, so an epoch has 4 steps.
+NUM_STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def split(make_split: MakeSplit) -> PreparedSplit:
+    source = [[100 + example] * (1 + example % 3) for example in range(10)]
+    return make_split(source, [[200 + example] * 4 for example in range(10)])
+
+
+@pytest.fixture(scope="module")
+def mixed(make_split: MakeSplit) -> PreparedSplit:
+    random = numpy.random.default_rng(3)
+    lengths = random.integers(1, 9, (2, 50)).tolist()
+    source, target = ([[7] * length for length in side] for side in lengths)
+    return make_split(source, target)
+
+
+def steps_of(split: PreparedSplit, **settings: Any) -> StepDataset:
+    chosen = {"seed": 1, "tokens_per_step": 15, "tokens_per_device": 1000, **settings}
+    return StepDataset(split, **chosen)
+
+
+def described(step: Step) -> tuple[Any, ...]:
+    """All that a step is, in a form that can be compared."""
+    batches = [
+        [part.tolist() if hasattr(part, "tolist") else part for part in batch]
+        for batch in step.batches
+    ]
+    return batches, step.target_tokens, step.source_tokens, step.epoch
+
+
+def real_examples(step: Step) -> list[int]:
+    return [
+        example for batch in step.batches if batch.weight for example in batch.examples.tolist()
+    ]
+
+
+def load(steps: StepDataset, start: Position, number: int) -> list[tuple[Any, ...]]:
+    loader = step_loader(steps, start=start, number=number)
+    assert len(loader) == number
+    return [described(step) for step in loader]
+
+
+def test_an_epoch_has_every_pair_once(split: PreparedSplit):
+    steps = steps_of(split)
+    assert [steps.epoch_length(epoch) for epoch in range(3)] == [NUM_STEPS] * 3
+    loaded = list(step_loader(steps, start=Position(), number=2 * NUM_STEPS))
+    assert [step.epoch for step in loaded] == [0] * NUM_STEPS + [1] * NUM_STEPS
+    epochs = [
+        [example for step in part for example in real_examples(step)]
+        for part in (loaded[:NUM_STEPS], loaded[NUM_STEPS:])
+    ]
+    assert [sorted(examples) for examples in epochs] == [list(range(10))] * 2
+    assert epochs[0] != epochs[1]
+
+
+def test_a_step_holds_the_pairs_that_it_names(split: PreparedSplit):
+    for step in step_loader(steps_of(split), start=Position(), number=NUM_STEPS):
+        assert isinstance(step, Step)
+        (batch,) = step.batches
+        examples = batch.examples.tolist()
+        assert batch.weight == 1.0
+        assert batch.source[0].tolist() == [100 + example for example in examples]
+        assert batch.source_lengths.tolist() == [1 + example % 3 for example in examples]
+        assert batch.target_input[1].tolist() == [200 + example for example in examples]
+        assert step.target_tokens == len(batch.target_output) == 5 * len(examples)
+        assert step.source_tokens == batch.source_lengths.sum()
+
+
+def position(index: int, lengths: Sequence[int]) -> Position:
+    """Where the step with this number is."""
+    epoch = 0
+    while index >= lengths[epoch]:
+        index -= lengths[epoch]
+        epoch += 1
+    return Position(epoch, index)
+
+
+@pytest.mark.parametrize("start", range(11))
+def test_any_start_gives_the_rest_of_the_run(mixed: PreparedSplit, start: int):
+    steps = steps_of(mixed, tokens_per_step=90)
+    length = steps.epoch_length(0)
+    assert 2 * length < 11 < 3 * length
+    whole = load(steps, Position(), 12)
+    resumed = steps_of(mixed, tokens_per_step=90)
+    assert load(resumed, position(start, [length] * 3), 12 - start) == whole[start:]
+
+
+def test_epochs_of_unlike_length(split: PreparedSplit, monkeypatch: pytest.MonkeyPatch):
+    lengths = [3, 1, 4, 2]
+
+    def plan(*_: Any, epoch: int, **__: Any) -> list[Indices]:
+        return [numpy.array([epoch, 4 + batch]) for batch in range(lengths[epoch])]
+
+    monkeypatch.setattr("seq2seq.data.loader.plan_epoch", plan)
+    steps = steps_of(split)
+    positions = [position(index, lengths) for index in range(10)]
+    assert positions[:5] == [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0)]
+    for here, there in zip(positions[:-1], positions[1:], strict=True):
+        assert following(here, steps) == there
+    loaded = list(step_loader(steps, start=Position(), number=9))
+    assert [sorted(real_examples(step)) for step in loaded] == [
+        [epoch, 4 + batch] for epoch, batch in positions[:9]
+    ]
+    whole = [described(step) for step in loaded]
+    for start in range(9):
+        assert load(steps, positions[start], 9 - start) == whole[start:]
+
+
+def test_a_loader_may_be_read_again(split: PreparedSplit):
+    loader = step_loader(steps_of(split), start=Position(0, 2), number=3)
+    once, again = ([described(step) for step in loader] for _ in range(2))
+    assert once == again
+    assert list(step_loader(steps_of(split), start=Position(), number=0)) == []
+
+
+@settings(deadline=None, max_examples=30)
+@given(world_size=st.integers(1, 5), tokens_per_device=st.integers(1, 300), batch=st.integers(0, 2))
+def test_a_step_is_the_same_on_any_machine(
+    mixed: PreparedSplit, world_size: int, tokens_per_device: int, batch: int
+):
+    (alone,) = load(steps_of(mixed, tokens_per_step=90), Position(1, batch), 1)
+    shares = [
+        steps_of(
+            mixed,
+            tokens_per_step=90,
+            tokens_per_device=tokens_per_device,
+            rank=rank,
+            world_size=world_size,
+        )[Position(1, batch)]
+        for rank in range(world_size)
+    ]
+    together = [example for share in shares for example in real_examples(share)]
+    examples = [example for part in alone[0] for example in part[5]]
+    assert sorted(together) == sorted(examples)
+    assert {(share.target_tokens, share.source_tokens) for share in shares} == {alone[1:3]}
+    assert len({len(share.batches) for share in shares}) == 1
+    scored = [len(part.target_output) for share in shares for part in share.batches if part.weight]
+    assert sum(scored) == shares[0].target_tokens
+
+
+def test_a_process_that_has_run_out_computes_a_pair_at_weight_zero(split: PreparedSplit):
+    steps = [
+        steps_of(split, tokens_per_device=1, rank=rank, world_size=2)[Position()]
+        for rank in range(2)
+    ]
+    assert [len(step.batches) for step in steps] == [2, 2]
+    assert [[batch.weight for batch in step.batches] for step in steps] == [[1.0, 1.0], [1.0, 0.0]]
+    filling = steps[1].batches[1]
+    assert filling.examples.tolist() == steps[0].batches[0].examples.tolist()
+    assert filling.target_output.tolist()[-1] == EOS
+    assert [step.target_tokens for step in steps] == [15, 15]

@@ -1,0 +1,342 @@
+"""A data folder is whole or not there, says what is in it, and follows its settings and text."""
+
+import json
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+
+from seq2seq import __version__
+from seq2seq.config import Config
+from seq2seq.data.prepare import prepare
+from seq2seq.data.prepared import FORMAT, MANIFEST, Manifest, PreparedData
+from seq2seq.errors import DataError, UserError
+
+MakeConfig = Callable[..., Config]
+Pairs = list[tuple[str, str]]
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file below a folder, with its time and content."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@contextmanager
+def unchanged(folder: Path) -> Generator[None]:
+    before = snapshot(folder)
+    assert before
+    yield
+    assert snapshot(folder) == before
+
+
+def ids(folder: Path, split: str) -> dict[str, list[list[int]]]:
+    with pyarrow.OSFile(str(folder / f"{split}.arrow")) as file:
+        table = pyarrow.ipc.open_file(file).read_all()
+    return {side: table[side].to_pylist() for side in ("source", "target")}
+
+
+def with_settings(config: Config, **sections: dict[str, Any]) -> Config:
+    """The config with other values: `data={"max_length": 20}`."""
+    values = config.model_dump()
+    for section, changes in sections.items():
+        values[section] |= changes
+    return Config.model_validate(values)
+
+
+def test_the_folder_holds_what_its_manifest_says(
+    make_config: MakeConfig, pairs: Pairs, capsys: pytest.CaptureFixture[str]
+):
+    config = make_config(test=pairs[-3:], joint=False, size=33)
+    manifest = prepare(config)
+    folder = config.data.folder
+    assert sorted(path.name for path in folder.iterdir()) == [
+        MANIFEST,
+        "source.model",
+        "target.model",
+        "test.arrow",
+        "train.arrow",
+        "validation.arrow",
+    ]
+    assert Manifest.load(folder) == manifest
+    assert (manifest.format, manifest.version) == (FORMAT, __version__)
+    assert (manifest.source, manifest.target) == ("en", "de")
+    assert manifest.settings["vocabulary.size"] == 33
+    numbers = {split: counts.pairs for split, counts in manifest.splits.items()}
+    assert numbers == {"train": len(pairs), "validation": 5, "test": 3}
+    for split, counts in manifest.splits.items():
+        encoded = ids(folder, split)
+        assert counts.source_pieces == sum(map(len, encoded["source"]))
+        assert counts.target_pieces == sum(map(len, encoded["target"]))
+        assert counts.removed == {}
+    assert "36 train pairs, 5 validation pairs, 3 test pairs" in capsys.readouterr().err
+    assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_the_ids_are_the_texts(make_config: MakeConfig, pairs: Pairs, joint: bool):
+    config = make_config(joint=joint, size=50 if joint else 33)
+    prepare(config)
+    data = PreparedData.open(config.data.folder)
+    assert data.vocabularies.joint == joint
+    for split, expected in (("train", pairs), ("validation", pairs[:5])):
+        encoded = ids(config.data.folder, split)
+        source = data.vocabularies.source.decode(encoded["source"])
+        target = data.vocabularies.target.decode(encoded["target"])
+        assert list(zip(source, target, strict=True)) == expected
+
+
+def test_a_prepared_folder_is_used_again(
+    make_config: MakeConfig, capsys: pytest.CaptureFixture[str]
+):
+    config = make_config()
+    manifest = prepare(config)
+    capsys.readouterr()
+    with unchanged(config.data.folder):
+        assert prepare(config) == manifest
+        assert "is prepared already: 36 train pairs" in capsys.readouterr().err
+        # Nothing that the folder depends on:
+        assert prepare(with_settings(config, training={"steps": 7})) == manifest
+        assert prepare(config.model_copy(update={"seed": 9})) == manifest
+
+
+def test_the_same_text_and_settings_make_the_same_files(make_config: MakeConfig, tmp_path: Path):
+    config = make_config()
+    again = with_settings(config, data={"folder": tmp_path / "again"})
+    assert prepare(config).fingerprint == prepare(again).fingerprint
+    one, two = snapshot(config.data.folder), snapshot(tmp_path / "again")
+    assert {name: content for name, (_, content) in one.items()} == {
+        name: content for name, (_, content) in two.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"vocabulary": {"size": 51}}, "vocabulary.size was 50, is 51"),
+        ({"vocabulary": {"algorithm": "bpe"}}, "vocabulary.algorithm was unigram, is bpe"),
+        ({"data": {"max_length": 59}}, "data.max_length was 60, is 59"),
+        ({"data": {"target": "da"}}, "data.target was de, is da"),
+        (
+            {"data": {"max_length": 59}, "vocabulary": {"size": 51}},
+            "data.max_length was 60, is 59; vocabulary.size was 50, is 51",
+        ),
+    ],
+)
+def test_other_settings_are_refused_and_named(
+    make_config: MakeConfig, sections: dict[str, dict[str, Any]], message: str
+):
+    config = make_config()
+    manifest = prepare(config)
+    other = with_settings(config, **sections)
+    with unchanged(config.data.folder), pytest.raises(DataError) as error:
+        prepare(other)
+    assert f"({message}): choose another data.folder, or run" in str(error.value)
+    assert str(config.data.folder) in str(error.value)
+    replaced = prepare(other, overwrite=True)
+    assert replaced.settings != manifest.settings
+    assert Manifest.load(config.data.folder) == replaced
+    assert prepare(other) == replaced
+
+
+def test_other_text_is_refused(make_config: MakeConfig, tmp_path: Path, pairs: Pairs):
+    config = make_config()
+    manifest = prepare(config)
+    make_config(pairs[1:])
+    with unchanged(config.data.folder), pytest.raises(DataError) as error:
+        prepare(config)
+    for name in ("train.en", "train.de"):
+        path = tmp_path / name
+        assert f"{path} was {manifest.origin[str(path)]}, is " in str(error.value)
+    replaced = prepare(config, overwrite=True)
+    assert replaced.splits["train"].pairs == len(pairs) - 1
+    assert replaced.fingerprint != manifest.fingerprint
+
+
+def test_another_seed_is_another_embedded_corpus(tmp_path: Path):
+    config = Config.model_validate(
+        {
+            "data": {
+                "folder": tmp_path / "data",
+                "corpus": {"kind": "sample", "pairs": 100, "held_out": 5},
+            },
+            "vocabulary": {"size": 150},
+        }
+    )
+    manifest = prepare(config)
+    assert {split: counts.pairs for split, counts in manifest.splits.items()} == {
+        "train": 100,
+        "validation": 5,
+        "test": 5,
+    }
+    with pytest.raises(DataError, match="seed was 1, is 2"):
+        prepare(config.model_copy(update={"seed": 2}))
+
+
+def test_what_goes_wrong_midway_leaves_nothing(make_config: MakeConfig, tmp_path: Path):
+    config = make_config()
+    validation = tmp_path / "validation.de"
+    validation.write_text("zu kurz\n")
+    with unchanged(tmp_path), pytest.raises(DataError, match="has 1 lines, but"):
+        prepare(config)
+    assert not list(tmp_path.glob("*data*"))
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_prepare_leaves_what_was_there(
+    make_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: type[BaseException],
+):
+    def interrupt(*_: object) -> None:
+        raise stop
+
+    config = make_config()
+    monkeypatch.setattr(Manifest, "save", interrupt)
+    with unchanged(tmp_path), pytest.raises(stop):
+        prepare(config)
+    assert not config.data.folder.exists()
+    monkeypatch.undo()
+    manifest = prepare(config)
+    monkeypatch.setattr(Manifest, "save", interrupt)
+    with unchanged(tmp_path), pytest.raises(stop):
+        prepare(with_settings(config, vocabulary={"size": 51}), overwrite=True)
+    assert prepare(config) == manifest
+
+
+def test_a_folder_that_cannot_be_made(make_config: MakeConfig, tmp_path: Path):
+    (tmp_path / "file").write_text("not a folder")
+    config = with_settings(make_config(), data={"folder": tmp_path / "file" / "data"})
+    with unchanged(tmp_path), pytest.raises(UserError, match="data can't be written: "):
+        prepare(config)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("content", [None, "{}", "no JSON", '{"format": 1}'])
+def test_what_is_no_data_folder_is_not_touched(
+    make_config: MakeConfig, content: str | None, overwrite: bool
+):
+    config = make_config()
+    folder = config.data.folder
+    folder.mkdir()
+    (folder / "notes.txt").write_text("precious")
+    if content is not None:
+        (folder / MANIFEST).write_text(content)
+    with unchanged(folder), pytest.raises(DataError, match="data is no data folder"):
+        prepare(config, overwrite=overwrite)
+
+
+def test_a_file_in_the_place_of_the_folder(make_config: MakeConfig, tmp_path: Path):
+    config = make_config()
+    config.data.folder.write_text("precious")
+    with unchanged(tmp_path), pytest.raises(DataError, match="data is no data folder"):
+        prepare(config)
+
+
+def test_a_folder_of_another_format_is_refused(make_config: MakeConfig):
+    config = make_config()
+    prepare(config)
+    path = config.data.folder / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": FORMAT + 1}))
+    message = f"has format {FORMAT + 1}, but this version reads format {FORMAT}"
+    with unchanged(config.data.folder), pytest.raises(DataError, match=message):
+        prepare(config)
+    with pytest.raises(DataError, match=message):
+        PreparedData.open(config.data.folder)
+
+
+@pytest.mark.parametrize(
+    "train", [[], [("", "")], [("one", ""), ("", "zwei"), (" ", "drei"), ("\ufeff", "")]]
+)
+def test_an_empty_training_corpus(make_config: MakeConfig, tmp_path: Path, train: Pairs):
+    config = make_config(train)
+    with unchanged(tmp_path), pytest.raises(DataError, match="the training corpus is empty"):
+        prepare(config)
+
+
+def test_a_corpus_of_which_nothing_is_left(make_config: MakeConfig, tmp_path: Path):
+    config = make_config(max_length=2)
+    with unchanged(tmp_path), pytest.raises(DataError, match="the train set has no pair"):
+        prepare(config)
+
+
+def test_an_empty_validation_set(make_config: MakeConfig, tmp_path: Path):
+    config = make_config(validation=[])
+    with unchanged(tmp_path), pytest.raises(DataError, match="the validation set has no pair"):
+        prepare(config)
+
+
+def test_unfit_pairs_are_left_out_of_training_alone(
+    make_config: MakeConfig, pairs: Pairs, capsys: pytest.CaptureFixture[str]
+):
+    long = "is here! " * 20
+    unfit = [
+        ("", "leer"),
+        ("empty", ""),
+        ("only spaces", "   "),
+        ("a mark", "\ufeff"),
+        (long, "kurz"),
+        ("short", long),
+        (long, ""),
+    ]
+    everything = [unfit[0], *pairs, *unfit[1:]]
+    config = make_config(everything, validation=everything, test=unfit)
+    manifest = prepare(config)
+    assert manifest.splits["train"].pairs == len(pairs)
+    assert manifest.splits["train"].removed == {"empty": 5, "too_long": 2}
+    assert "left out of training: 5 empty, 2 too long" in capsys.readouterr().err
+    data = PreparedData.open(config.data.folder)
+    encoded = ids(config.data.folder, "train")
+    decoded = data.vocabularies.source.decode(encoded["source"])
+    assert decoded == [source for source, _ in pairs]
+    assert manifest.splits["validation"].pairs == len(everything)
+    assert manifest.splits["validation"].removed == {}
+    assert list(zip(*data.text("validation"), strict=True)) == everything
+    assert list(zip(*data.text("test"), strict=True)) == unfit
+
+
+def test_the_longest_pairs_that_are_kept(make_config: MakeConfig):
+    config = make_config()
+    prepare(config)
+    encoded = ids(config.data.folder, "train")
+    lengths = [max(map(len, pair)) for pair in zip(*encoded.values(), strict=True)]
+    longest = max(lengths)
+    for limit, removed in ((longest, 0), (longest - 1, lengths.count(longest))):
+        manifest = prepare(make_config(max_length=limit), overwrite=True)
+        assert manifest.splits["train"].removed.get("too_long", 0) == removed
+
+
+def test_held_out_text_is_kept_as_written(make_config: MakeConfig):
+    odd = [
+        ("cafe\u0301 \u2028 x", "Stra\u00dfe\tmit  zwei  "),
+        ("  \ufeffmark", "\u00a0ﬁn…"),
+        ("</s> <unk>", "▁ ⁇ Ω\U0001f600"),
+        ("", " "),
+    ]
+    config = make_config(validation=odd, test=odd)
+    prepare(config)
+    data = PreparedData.open(config.data.folder)
+    assert list(zip(*data.text("validation"), strict=True)) == odd
+    assert list(zip(*data.text("test"), strict=True)) == odd
+
+
+def test_text_from_windows_makes_the_same_folder(
+    make_config: MakeConfig, tmp_path: Path, pairs: Pairs
+):
+    config = make_config()
+    clean = prepare(config)
+    clean_ids = ids(config.data.folder, "train")
+    mark = "\ufeff"  # again in the middle, where two files were joined
+    lines = [mark * (number in (0, 20)) + source for number, (source, _) in enumerate(pairs)]
+    (tmp_path / "train.en").write_bytes("\r\n".join(lines).encode())
+    dirty = prepare(config, overwrite=True)
+    assert ids(config.data.folder, "train") == clean_ids
+    assert dirty.fingerprint == clean.fingerprint
+    assert dirty.origin != clean.origin

@@ -1,0 +1,114 @@
+"""Reading a sentence in both directions, whatever it is batched with."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from seq2seq.model.encoder import Encoder, real_positions, reorder, reversal
+from tests.builders import assert_close
+
+LENGTHS = torch.tensor([5, 1, 3])
+LONGEST, INPUT, SIZE = 5, 4, 3
+
+
+def make_encoder(num_layers: int, dropout: float = 0.0) -> Encoder:
+    torch.manual_seed(num_layers)
+    return Encoder(INPUT, size=SIZE, num_layers=num_layers, dropout=dropout).double().eval()
+
+
+def packed_twin(encoder: Encoder) -> nn.LSTM:
+    """torch's own bidirectional LSTM with the same weights."""
+    layers = len(encoder.layers)
+    twin = nn.LSTM(INPUT, SIZE, num_layers=layers, bidirectional=True).double()
+    twin.load_state_dict(
+        {
+            name.replace("_l0", f"_l{number}") + suffix: value
+            for number, layer in enumerate(encoder.layers)
+            for part, suffix in ((layer.ahead, ""), (layer.back, "_reverse"))
+            for name, value in part.state_dict().items()
+        }
+    )
+    return twin
+
+
+def run_packed(twin: nn.LSTM, inputs: Tensor) -> Tensor:
+    packed = nn.utils.rnn.pack_padded_sequence(inputs, LENGTHS, enforce_sorted=False)
+    return nn.utils.rnn.pad_packed_sequence(twin(packed)[0])[0]
+
+
+def random_inputs(seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(LONGEST, len(LENGTHS), INPUT, dtype=torch.float64, generator=generator)
+
+
+def real() -> Tensor:
+    return real_positions(LENGTHS, LONGEST).T[:, :, None]
+
+
+def test_reversal_turns_each_sentence_round_within_its_length() -> None:
+    rows = torch.tensor(list(b"abcd-x--"), dtype=torch.float64).view(2, 4).T[:, :, None]
+    turned = reorder(rows, reversal(torch.tensor([4, 2]), 4))
+    assert bytes(turned[:, 0, 0].byte().tolist()) == b"dcba"
+    turned = reorder(rows, reversal(torch.tensor([3, 2]), 4))
+    assert [bytes(turned[:, side, 0].byte().tolist()) for side in (0, 1)] == [b"cbad", b"x---"]
+    # Row t of sentence b is number 2 t + b.
+    assert reversal(torch.tensor([3, 1]), 3).tolist() == [4, 1, 2, 3, 0, 5]
+
+
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=5), st.integers(0, 2))
+@settings(deadline=None)
+def test_turning_round_twice_changes_nothing(lengths: list[int], extra: int) -> None:
+    order = reversal(torch.tensor(lengths), max(lengths) + extra)
+    assert torch.equal(order[order], torch.arange(len(order)))
+
+
+def test_values_and_gradients_are_those_of_packed_sequences() -> None:
+    for num_layers in (1, 2, 3):
+        encoder = make_encoder(num_layers)
+        twin = packed_twin(encoder)
+        ours, theirs = (random_inputs().requires_grad_() for _ in range(2))
+        outputs, expected = encoder(ours, LENGTHS) * real(), run_packed(twin, theirs)
+        assert_close(outputs, expected)
+
+        weights = torch.randn_like(expected)
+        (outputs * weights).sum().backward()
+        (expected * weights).sum().backward()
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        assert_close(ours.grad, theirs.grad)
+        gradients = {name: parameter.grad for name, parameter in twin.named_parameters()}
+        for number, layer in enumerate(encoder.layers):
+            for part, suffix in ((layer.ahead, ""), (layer.back, "_reverse")):
+                for name, parameter in part.named_parameters():
+                    wanted = gradients.pop(name.replace("_l0", f"_l{number}") + suffix)
+                    assert wanted is not None
+                    assert_close(parameter.grad, wanted)
+        assert not gradients
+
+
+def test_padding_may_hold_anything() -> None:
+    encoder = make_encoder(2)
+    clean = random_inputs().requires_grad_()
+    dirty = torch.where(real(), clean.detach(), 100 * random_inputs(seed=1)).requires_grad_()
+    outputs = [encoder(inputs, LENGTHS) * real() for inputs in (clean, dirty)]
+    assert_close(outputs[0], outputs[1])
+    for output in outputs:
+        output.square().sum().backward()
+    assert clean.grad is not None
+    assert dirty.grad is not None
+    assert_close(clean.grad, dirty.grad)
+    assert not (dirty.grad * ~real()).any()
+
+
+def test_dropout_comes_between_layers() -> None:
+    inputs = random_inputs()
+    alone = make_encoder(1, dropout=0.5)
+    assert_close(alone.train()(inputs, LENGTHS), alone.eval()(inputs, LENGTHS))
+    stacked = make_encoder(2, dropout=0.5)
+    assert not torch.equal(stacked.train()(inputs, LENGTHS), stacked.eval()(inputs, LENGTHS))
+
+
+def test_the_mask_is_true_at_real_tokens() -> None:
+    mask = real_positions(torch.tensor([1, 3]), 4)
+    assert mask.tolist() == [[True, False, False, False], [True, True, True, False]]

@@ -1,0 +1,168 @@
+"""Text in, text out: one line for each, in order, whatever it is translated with."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+import torch
+
+from seq2seq.config import SearchConfig
+from seq2seq.errors import DataError
+from seq2seq.model_folder import save_model
+from seq2seq.translation import Translation, Translator, translate_stream
+from seq2seq.vocabulary import EOS
+from tests.builders import LINES, tiny_model
+
+TEXT = (*LINES, "cat", "the tall tree sang to the old red mat", "a b c 5 日本 😀", "dog, dog!")
+BLANK = ("", " ", "\t \t", "\u00a0", "\u3000\u3000", "\u200b", "\ufeff", " \u200d\u2028\x0b")
+
+
+def make_translator(settings: SearchConfig | None = None) -> Translator:
+    model = tiny_model()
+    return Translator(model.network.double(), model.vocabularies, settings or model.config.search)
+
+
+def translate_bytes(content: bytes) -> bytes:
+    output = BytesIO()
+    translate_stream(make_translator(), BytesIO(content), output)
+    return output.getvalue()
+
+
+def assert_same(found: Sequence[Translation], expected: Sequence[Translation]) -> None:
+    assert [(entry.text, entry.tokens) for entry in found] == [
+        (entry.text, entry.tokens) for entry in expected
+    ]
+    scores = [entry.score for entry in expected]
+    assert [entry.score for entry in found] == pytest.approx(scores, abs=1e-12)
+
+
+def test_translations_come_in_the_order_of_the_lines() -> None:
+    translator = make_translator()
+    together = translator.translate(TEXT)
+    assert len({entry.text for entry in together}) > len(TEXT) / 2  # they can be told apart
+    assert_same(together, [translator.translate([line])[0] for line in TEXT])
+    assert_same(translator.translate(TEXT[::-1]), together[::-1])
+
+
+def test_no_lines_give_no_translations() -> None:
+    assert make_translator().translate([]) == []
+
+
+def test_the_text_is_that_of_the_tokens() -> None:
+    translator = make_translator()
+    translations = translator.translate(TEXT)
+    decoded = translator.vocabularies.target.decode([entry.tokens for entry in translations])
+    assert [entry.text for entry in translations] == decoded
+    assert all(entry.score < 0 for entry in translations)
+
+
+@pytest.mark.parametrize("blank", BLANK)
+def test_blank_lines_stay_blank_and_leave_their_neighbours_alone(blank: str) -> None:
+    translator = make_translator()
+    lines = [blank, TEXT[0], blank, blank, TEXT[1], blank]
+    found = translator.translate(lines)
+    for place in (0, 2, 3, 5):
+        assert found[place] == Translation("", [], 0.0)
+    assert_same([found[1], found[4]], translator.translate(TEXT[:2]))
+
+
+@pytest.mark.parametrize("tokens", [1, 30, 100000])
+def test_the_size_of_a_batch_changes_nothing(tokens: int) -> None:
+    settings = SearchConfig(beam=2, tokens_per_batch=tokens)
+    expected = make_translator(SearchConfig(beam=2)).translate(TEXT)
+    assert_same(make_translator(settings).translate(TEXT), expected)
+
+
+def test_a_batch_holds_no_more_than_it_may() -> None:
+    translator = make_translator(SearchConfig(beam=1, tokens_per_batch=60))
+    lengths = [len(ids) for ids in translator.vocabularies.source.encode(TEXT)]
+    batches = list(translator.batches([*TEXT, *BLANK]))
+    numbers = [[number for number, _ in batch] for batch in batches]
+    assert sorted(sum(numbers, [])) == list(range(len(TEXT)))
+    assert 1 < len(batches) < len(TEXT)
+    for batch in numbers:
+        assert len(batch) * max(lengths[number] for number in batch) <= 60
+
+
+def test_the_longest_translation_depends_on_the_source() -> None:
+    translator = make_translator(SearchConfig(beam=1, max_length_ratio=1.5))
+    with torch.no_grad():
+        translator.network.output.bias[EOS] = -1e6  # never ends by itself
+    for line, translation in zip(TEXT, translator.translate(TEXT), strict=True):
+        (ids,) = translator.vocabularies.source.encode([line])
+        # "as a multiple of the source's number of pieces, plus 10": the end is one of them.
+        assert len(translation.tokens) + 1 == int(1.5 * len(ids)) + 10
+
+
+def test_a_loaded_model_translates_as_it_was_saved(tmp_path: Path) -> None:
+    model = tiny_model()
+    save_model(tmp_path / "model", model)
+    loaded = Translator.load(tmp_path / "model")
+    expected = Translator(model.network, model.vocabularies, model.config.search)
+    assert loaded.translate(TEXT) == expected.translate(TEXT)
+    greedy = SearchConfig(beam=1)
+    assert Translator.load(tmp_path / "model", settings=greedy).settings == greedy
+
+
+def test_a_stream_has_one_line_for_each_line() -> None:
+    lines = [TEXT[0], "", TEXT[1], " ", TEXT[2]]
+    expected = [entry.text for entry in make_translator().translate(lines)]
+    content = "\n".join(lines).encode()
+    for ending in (b"\n", b""):  # the last line may lack its end
+        output = translate_bytes(content + ending)
+        assert output.decode().split("\n") == [*expected, ""]
+    assert translate_bytes(b"") == b""
+    assert translate_bytes(b"\n\n") == b"\n\n"
+
+
+def test_lines_from_windows_are_the_same_lines() -> None:
+    unix = "\n".join(TEXT).encode() + b"\n"
+    assert translate_bytes(unix.replace(b"\n", b"\r\n")) == translate_bytes(unix)
+    assert translate_bytes(b"\xef\xbb\xbf" + unix) == translate_bytes(unix)
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0c", "\x0b", "\x1c", "\r", "\0"])
+def test_what_other_programs_take_for_a_line_end_is_text(sign: str) -> None:
+    lines = [f"the cat{sign}sat on", TEXT[1], f"{sign}a dog"]
+    output = translate_bytes("\n".join(lines).encode() + b"\n").decode()
+    assert len(output.splitlines()) == output.count("\n") == 3
+    spaced = "\n".join(line.replace(sign, " ") for line in lines)
+    assert output == translate_bytes(spaced.encode() + b"\n").decode()
+
+
+class Copier(Translator):
+    """Copies, quickly."""
+
+    def translate(self, lines: Sequence[str]) -> list[Translation]:
+        return [Translation(f"<{line}>", [], 0.0) for line in lines]
+
+
+def test_a_line_that_is_not_utf8_is_named_and_what_came_before_is_written() -> None:
+    model = tiny_model()
+    copier = Copier(model.network, model.vocabularies, model.config.search)
+    lines = [str(number).encode() for number in range(1, 6001)]
+    lines[4999] = b"caf\xe9"
+    output = BytesIO()
+    with pytest.raises(DataError, match=r"^line 5000 of the input is not UTF-8"):
+        translate_stream(copier, BytesIO(b"\n".join(lines)), output)
+    *written, rest = output.getvalue().split(b"\n")
+    assert rest == b""
+    assert 1000 < len(written) < 5000
+    assert written == [b"<%s>" % line for line in lines[: len(written)]]
+
+
+def test_results_are_written_while_the_input_goes_on() -> None:
+    model = tiny_model()
+    copier = Copier(model.network, model.vocabularies, model.config.search)
+    output = BytesIO()
+    seen: list[int] = []
+
+    class Watched(BytesIO):
+        def __next__(self) -> bytes:
+            seen.append(output.getvalue().count(b"\n"))
+            return super().__next__()
+
+    translate_stream(copier, Watched(b"x\n" * 5000), output)
+    assert output.getvalue() == b"<x>\n" * 5000
+    assert 0 < seen[4000] < 4000
