@@ -29,7 +29,7 @@ Overrides = Annotated[
 ModelFolder = Annotated[Path, typer.Argument(help="Model folder.", metavar="MODEL")]
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool | None) -> None:
     if wanted:
         print(f"seq2seq {__version__}")
         raise typer.Exit
@@ -39,8 +39,9 @@ def _version(wanted: bool) -> None:
 def _options(
     plain: Annotated[bool, typer.Option("--plain", help="No colours, boxes or bars.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
-    ] = False,
+        bool | None,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = None,
 ) -> None:
     use_plain(plain)
 
@@ -154,7 +155,9 @@ def translate(
     loaded = load_model(model, device=default_device())
     settings = loaded.config.search.model_copy(update={"beam": beam} if beam else {})
     translator = Translator(loaded.network, loaded.vocabularies, settings)
-    translate_stream(translator, sys.stdin.buffer, sys.stdout.buffer)
+    for window in translate_stream(translator, sys.stdin.buffer):
+        sys.stdout.buffer.write(window)
+        sys.stdout.buffer.flush()
 
 
 @app.command()

@@ -1,9 +1,9 @@
 """From text to translated text, with a model: batches by length, results in the order given."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy
 import torch
@@ -91,20 +91,22 @@ class Translator:
         ]
 
 
-def translate_stream(translator: Translator, source: BinaryIO, output: BinaryIO) -> None:
-    """Translate a stream of UTF-8 lines, writing each window of lines when it is done.
+def translate_stream(translator: Translator, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Translate UTF-8 lines, a window of them at a time, so that input of any size fits.
+
+    Yields:
+        The translations of each window: as many lines, each ended by a line feed.
 
     Raises:
-        DataError: a line is not UTF-8; all windows before its own have been written.
+        DataError: a line is not UTF-8; all windows before its own have been given.
     """
-    start = 1
+    rest, start = iter(lines), 1
     with Progress("translating", total=0, unit="lines") as progress:
-        while lines := list(islice(source, _WINDOW)):
-            for translation in translator.translate(_decoded(lines, start)):
-                output.write(translation.text.encode() + b"\n")
-            output.flush()
-            start += len(lines)
-            progress.advance(len(lines))
+        while window := list(islice(rest, _WINDOW)):
+            translations = translator.translate(_decoded(window, start))
+            yield "".join(translation.text + "\n" for translation in translations).encode()
+            start += len(window)
+            progress.advance(len(window))
 
 
 def _decoded(lines: Sequence[bytes], start: int) -> list[str]:

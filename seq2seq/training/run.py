@@ -51,6 +51,7 @@ def train(config: Config, *, resume: bool, stop: StopRequest) -> RunState:
     Raises:
         UserError: the data or the run folder can't be used.
     """
+    _check_accelerator(config.trainer.accelerator)
     folder = config.training.folder
     if not resume and checkpoints(folder / "checkpoints"):
         raise ModelError(
@@ -149,7 +150,6 @@ def _fit(
 
 def make_trainer(config: Config, boundary: Boundary) -> lightning.Trainer:
     """Make Lightning's trainer, with all that the boundary does itself switched off."""
-    _check_accelerator(config.trainer.accelerator)
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # Advice on worker processes and loggers, which are no settings of ours.

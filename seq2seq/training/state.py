@@ -67,6 +67,5 @@ class RunState:
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> "RunState":
         """Turn back; tuples may have become lists."""
-        state = RunState(**plain)
-        state.scores = [(step, bleu) for step, bleu in state.scores]
-        return state
+        plain = {**plain, "scores": [(step, bleu) for step, bleu in plain["scores"]]}
+        return RunState(**plain)

@@ -35,10 +35,10 @@ def make_pairs(number: int, seed: int) -> list[tuple[str, str]]:
     return pairs
 
 
-def write_corpus(folder: Path) -> dict[str, object]:
+def write_corpus(folder: Path, train: int) -> dict[str, object]:
     """Write a corpus as text files; returns the settings that name them."""
     corpus: dict[str, object] = {"kind": "text"}
-    for seed, (split, number) in enumerate({"train": 120, "validation": 12, "test": 20}.items()):
+    for seed, (split, number) in enumerate({"train": train, "validation": 12, "test": 20}.items()):
         pairs = make_pairs(number, seed)
         files: list[str] = []
         for side, language in enumerate(("en", "de")):
@@ -49,10 +49,10 @@ def write_corpus(folder: Path) -> dict[str, object]:
     return corpus
 
 
-def make_config(folder: Path, **sections: dict[str, object]) -> Config:
+def make_config(folder: Path, *, pairs: int = 120, **sections: dict[str, object]) -> Config:
     """Make the settings of a tiny run in a folder; sections are merged over the defaults."""
     settings: dict[str, dict[str, object]] = {
-        "data": {"folder": folder / "data", "corpus": write_corpus(folder)},
+        "data": {"folder": folder / "data", "corpus": write_corpus(folder, pairs)},
         "vocabulary": {"size": 48},
         "model": {
             "embedding_size": 8,

@@ -115,9 +115,9 @@ def edit_config(change: Callable[[Any], object]) -> Callable[[Path], None]:
     return edit
 
 
-def write(name: str, content: str) -> Callable[[Path], None]:
+def write(name: str, content: bytes) -> Callable[[Path], None]:
     def overwrite(folder: Path) -> None:
-        (folder / name).write_text(content)
+        (folder / name).write_bytes(content)
 
     return overwrite
 
@@ -136,12 +136,9 @@ def cut_weights(folder: Path) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "config missing": (remove("config.json"), "{folder} is no model folder (no readable config"),
-    "no JSON": (write("config.json", '{"format": 1,'), "{folder} is no model folder"),
-    "no text": (
-        lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe\0") and None,
-        "{folder} is no model folder",
-    ),
-    "no object": (write("config.json", "[1]"), "{folder} has format None, but this version reads"),
+    "no JSON": (write("config.json", b'{"format": 1,'), "{folder} is no model folder"),
+    "no text": (write("config.json", b"\xff\xfe\0"), "{folder} is no model folder"),
+    "no object": (write("config.json", b"[1]"), "{folder} has format None, but this version reads"),
     "format of the future": (
         edit_config(lambda it: it.update(format=99)),
         "{folder} has format 99, but this version reads format 1",
@@ -168,7 +165,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "half the weights": (cut_weights, "the weights {folder}/model.safetensors can't be read"),
     "empty weights": (
-        write("model.safetensors", ""),
+        write("model.safetensors", b""),
         "the weights {folder}/model.safetensors can't be read",
     ),
     "vocabulary missing": (
@@ -176,7 +173,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
         "the vocabulary {folder}/source.model can't be read: No such file",
     ),
     "vocabulary damaged": (
-        write("joint.model", "text"),
+        write("joint.model", b"text"),
         "{folder}/joint.model is not a SentencePiece model, or is damaged",
     ),
 }
@@ -189,7 +186,6 @@ def test_damage_is_named_in_a_sentence(damage: str, folder: Path) -> None:
     with pytest.raises(ModelError, match=re.escape(message.format(folder=folder))) as caught:
         load_model(folder)
     assert "\n" not in str(caught.value)
-    assert str(caught.value).count(str(folder)) == 1
 
 
 def test_a_run_folder_leads_to_its_model(folder: Path) -> None:

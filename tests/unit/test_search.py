@@ -26,7 +26,7 @@ sentences = st.lists(
 seeds = st.integers(0, 1000)
 beams = st.integers(1, 4)
 penalties = st.sampled_from([0.0, 0.6, 1.0, 2.0])
-sometimes = settings(deadline=None, max_examples=25)
+sometimes = settings(deadline=None, max_examples=15)
 
 
 class Table:

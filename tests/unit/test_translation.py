@@ -1,8 +1,11 @@
 """Text in, text out: one line for each, in order, whatever it is translated with."""
 
+import os
 from collections.abc import Sequence
-from io import BytesIO
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
 
 import pytest
 import torch
@@ -24,9 +27,13 @@ def make_translator(settings: SearchConfig | None = None) -> Translator:
 
 
 def translate_bytes(content: bytes) -> bytes:
-    output = BytesIO()
-    translate_stream(make_translator(), BytesIO(content), output)
-    return output.getvalue()
+    """What `translate < source > output` writes."""
+    with TemporaryDirectory() as folder:
+        source, output = Path(folder, "source"), Path(folder, "output")
+        source.write_bytes(content)
+        with source.open("rb") as reading, output.open("wb") as writing:
+            translate_stream(make_translator(), reading, writing)
+        return output.read_bytes()
 
 
 def assert_same(found: Sequence[Translation], expected: Sequence[Translation]) -> None:
@@ -79,7 +86,7 @@ def test_a_batch_holds_no_more_than_it_may() -> None:
     lengths = [len(ids) for ids in translator.vocabularies.source.encode(TEXT)]
     batches = list(translator.batches([*TEXT, *BLANK]))
     numbers = [[number for number, _ in batch] for batch in batches]
-    assert sorted(sum(numbers, [])) == list(range(len(TEXT)))
+    assert sorted(chain.from_iterable(numbers)) == list(range(len(TEXT)))
     assert 1 < len(batches) < len(TEXT)
     for batch in numbers:
         assert len(batch) * max(lengths[number] for number in batch) <= 60
@@ -138,31 +145,42 @@ class Copier(Translator):
         return [Translation(f"<{line}>", [], 0.0) for line in lines]
 
 
-def test_a_line_that_is_not_utf8_is_named_and_what_came_before_is_written() -> None:
+def make_copier() -> Copier:
     model = tiny_model()
-    copier = Copier(model.network, model.vocabularies, model.config.search)
+    return Copier(model.network, model.vocabularies, model.config.search)
+
+
+def test_a_line_that_is_not_utf8_is_named_and_what_came_before_is_written(tmp_path: Path) -> None:
     lines = [str(number).encode() for number in range(1, 6001)]
     lines[4999] = b"caf\xe9"
-    output = BytesIO()
-    with pytest.raises(DataError, match=r"^line 5000 of the input is not UTF-8"):
-        translate_stream(copier, BytesIO(b"\n".join(lines)), output)
-    *written, rest = output.getvalue().split(b"\n")
+    source, output = tmp_path / "source", tmp_path / "output"
+    source.write_bytes(b"\n".join(lines))
+    with (
+        source.open("rb") as reading,
+        output.open("wb") as writing,
+        pytest.raises(DataError, match=r"^line 5000 of the input is not UTF-8"),
+    ):
+        translate_stream(make_copier(), reading, writing)
+    *written, rest = output.read_bytes().split(b"\n")
     assert rest == b""
     assert 1000 < len(written) < 5000
     assert written == [b"<%s>" % line for line in lines[: len(written)]]
 
 
-def test_results_are_written_while_the_input_goes_on() -> None:
-    model = tiny_model()
-    copier = Copier(model.network, model.vocabularies, model.config.search)
-    output = BytesIO()
-    seen: list[int] = []
+def test_translations_are_written_while_the_input_goes_on() -> None:
+    (source, feed), (results, output) = os.pipe(), os.pipe()
 
-    class Watched(BytesIO):
-        def __next__(self) -> bytes:
-            seen.append(output.getvalue().count(b"\n"))
-            return super().__next__()
+    def work() -> None:
+        with open(source, "rb") as reading, open(output, "wb") as writing:
+            translate_stream(make_copier(), reading, writing)
 
-    translate_stream(copier, Watched(b"x\n" * 5000), output)
-    assert output.getvalue() == b"<x>\n" * 5000
-    assert 0 < seen[4000] < 4000
+    with open(feed, "wb") as feeding, open(results, "rb") as reading:
+        worker = Thread(target=work)
+        worker.start()
+        feeding.write(b"x\n" * 3000)
+        feeding.flush()
+        assert [reading.readline() for _ in range(1000)] == [b"<x>\n"] * 1000
+        feeding.write(b"y\n")
+        feeding.close()
+        assert reading.read() == b"<x>\n" * 2000 + b"<y>\n"
+        worker.join()

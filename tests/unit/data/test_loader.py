@@ -1,12 +1,14 @@
 """The steps of a run, from any position on and on any number of processes."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from seq2seq.data.batch import Step
 from seq2seq.data.loader import Position, StepDataset, following, step_loader
@@ -41,7 +43,7 @@ def steps_of(split: PreparedSplit, **settings: Any) -> StepDataset:
 def described(step: Step) -> tuple[Any, ...]:
     """All that a step is, in a form that can be compared."""
     batches = [
-        [part.tolist() if hasattr(part, "tolist") else part for part in batch]
+        [part.tolist() if isinstance(part, Tensor) else part for part in batch]
         for batch in step.batches
     ]
     return batches, step.target_tokens, step.source_tokens, step.epoch
@@ -114,7 +116,7 @@ def test_epochs_of_unlike_length(split: PreparedSplit, monkeypatch: pytest.Monke
     steps = steps_of(split)
     positions = [position(index, lengths) for index in range(10)]
     assert positions[:5] == [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0)]
-    for here, there in zip(positions[:-1], positions[1:], strict=True):
+    for here, there in pairwise(positions):
         assert following(here, steps) == there
     loaded = list(step_loader(steps, start=Position(), number=9))
     assert [sorted(real_examples(step)) for step in loaded] == [

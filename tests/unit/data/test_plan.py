@@ -111,13 +111,6 @@ def test_batches_change_places_where_examples_cannot():
     assert one != two
 
 
-def test_the_plan_of_this_version_is_that_of_the_next():
-    """A run goes on with another version of NumPy, or of this program."""
-    lengths = as_lengths([(3, 2), (2, 2), (9, 4), (1, 1), (4, 4), (4, 3), (2, 2), (6, 5)])
-    plan = plan_epoch(lengths, seed=1, epoch=0, tokens_per_step=8)
-    assert as_lists(plan) == []
-
-
 @settings(deadline=None)
 @given(lengths=some_lengths, machine=machines)
 def test_the_shares_are_the_batch(lengths: Lengths, machine: Machine):
@@ -138,8 +131,8 @@ def test_micro_batches_fit_the_device(lengths: Lengths, machine: Machine):
         for piece in (piece for share in shares for piece in share if len(piece) > 1):
             longest = lengths.source[piece].max() + lengths.target[piece].max()
             assert len(piece) * longest <= machine.tokens_per_device
-        # No process only waits, and who has run out is through.
-        assert all(len(pieces[0]) for pieces in zip(*shares, strict=True))
+        # There is work for someone each time, and who has run out is through.
+        assert all(any(map(len, pieces)) for pieces in zip(*shares, strict=True))
         for share in shares:
             filled = [len(piece) > 0 for piece in share]
             assert filled == sorted(filled, reverse=True)

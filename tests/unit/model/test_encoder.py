@@ -17,19 +17,27 @@ def make_encoder(num_layers: int, dropout: float = 0.0) -> Encoder:
     return Encoder(INPUT, size=SIZE, num_layers=num_layers, dropout=dropout).double().eval()
 
 
+def by_torchs_names(encoder: Encoder) -> dict[str, nn.Parameter]:
+    """The parameters, named as in torch's own bidirectional LSTM."""
+    return {
+        name.replace("_l0", f"_l{number}") + suffix: parameter
+        for number, layer in enumerate(encoder.layers)
+        for part, suffix in (("ahead", ""), ("back", "_reverse"))
+        for name, parameter in layer.get_submodule(part).named_parameters()
+    }
+
+
 def packed_twin(encoder: Encoder) -> nn.LSTM:
     """torch's own bidirectional LSTM with the same weights."""
     layers = len(encoder.layers)
     twin = nn.LSTM(INPUT, SIZE, num_layers=layers, bidirectional=True).double()
-    twin.load_state_dict(
-        {
-            name.replace("_l0", f"_l{number}") + suffix: value
-            for number, layer in enumerate(encoder.layers)
-            for part, suffix in ((layer.ahead, ""), (layer.back, "_reverse"))
-            for name, value in part.state_dict().items()
-        }
-    )
+    twin.load_state_dict(by_torchs_names(encoder))
     return twin
+
+
+def gradient_of(tensor: Tensor) -> Tensor:
+    assert tensor.grad is not None
+    return tensor.grad
 
 
 def run_packed(twin: nn.LSTM, inputs: Tensor) -> Tensor:
@@ -74,17 +82,11 @@ def test_values_and_gradients_are_those_of_packed_sequences() -> None:
         weights = torch.randn_like(expected)
         (outputs * weights).sum().backward()
         (expected * weights).sum().backward()
-        assert ours.grad is not None
-        assert theirs.grad is not None
-        assert_close(ours.grad, theirs.grad)
-        gradients = {name: parameter.grad for name, parameter in twin.named_parameters()}
-        for number, layer in enumerate(encoder.layers):
-            for part, suffix in ((layer.ahead, ""), (layer.back, "_reverse")):
-                for name, parameter in part.named_parameters():
-                    wanted = gradients.pop(name.replace("_l0", f"_l{number}") + suffix)
-                    assert wanted is not None
-                    assert_close(parameter.grad, wanted)
-        assert not gradients
+        assert_close(gradient_of(ours), gradient_of(theirs))
+        parameters, wanted = by_torchs_names(encoder), dict(twin.named_parameters())
+        assert parameters.keys() == wanted.keys()
+        for name, parameter in parameters.items():
+            assert_close(gradient_of(parameter), gradient_of(wanted[name]))
 
 
 def test_padding_may_hold_anything() -> None:
@@ -95,10 +97,8 @@ def test_padding_may_hold_anything() -> None:
     assert_close(outputs[0], outputs[1])
     for output in outputs:
         output.square().sum().backward()
-    assert clean.grad is not None
-    assert dirty.grad is not None
-    assert_close(clean.grad, dirty.grad)
-    assert not (dirty.grad * ~real()).any()
+    assert_close(gradient_of(clean), gradient_of(dirty))
+    assert not (gradient_of(dirty) * ~real()).any()
 
 
 def test_dropout_comes_between_layers() -> None:

@@ -1,0 +1,397 @@
+"""The commands as a person types them: what they print, write, refuse, and end with."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from seq2seq import cli
+from seq2seq.config_file import dump_config
+from seq2seq.training.checkpoint import checkpoint_path, checkpoints, read_checkpoint
+from tests.integration.conftest import make_config, make_pairs
+
+
+class Ended(NamedTuple):
+    status: int
+    output: str
+    messages: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run a command in this process."""
+
+    def run(*words: object, stdin: bytes = b"") -> Ended:
+        monkeypatch.setattr(sys, "argv", ["seq2seq", *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learnt its small language; the folder with its config."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = make_config(
+        folder,
+        pairs=400,
+        model={
+            "embedding_size": 32,
+            "encoder_size": 32,
+            "decoder_size": 32,
+            "dropout": {"embeddings": 0.0, "layers": 0.0, "output": 0.0},
+        },
+        training={
+            "folder": folder / "run",
+            "steps": 320,
+            "optimizer": {"learning_rate": 1e-2, "schedule": {"kind": "linear", "warmup": 20}},
+            "log_every": 20,
+        },
+        validation={"every": 160},
+    )
+    path = folder / "config.yaml"
+    path.write_text(dump_config(config), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "seq2seq", "train", path], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_trained_model_translates_what_it_has_not_seen(trained: Path, command: Command) -> None:
+    model = trained / "run" / "model"
+    pairs = make_pairs(30, seed=77)
+    text = "".join(source + "\n" for source, _ in pairs)
+    ended = command("translate", model, stdin=text.encode())
+    assert ended.status == 0
+    translations = ended.output.splitlines()
+    assert len(translations) == len(pairs)
+    right = sum(line == target for line, (_, target) in zip(translations, pairs, strict=True))
+    assert right >= 27
+
+
+def test_translate_keeps_blank_and_odd_lines_in_place(trained: Path, command: Command) -> None:
+    model = trained / "run" / "model"
+    lines = [
+        "The dog sees the cat.",
+        "",
+        "The man likes the red bird.",
+        " \t\u00a0\u3000\u200b",
+        "[/b] :x:",
+    ]
+    ended = command("translate", model, stdin="\n".join(lines).encode())
+    assert ended.status == 0
+    given = ended.output.split("\n")
+    assert given.pop() == ""
+    assert len(given) == len(lines)
+    assert [number for number, line in enumerate(given) if not line] == [1, 3]
+    alone = [command("translate", model, stdin=lines[number].encode()).output for number in (0, 2)]
+    assert alone == [given[0] + "\n", given[2] + "\n"]
+
+
+def test_translate_of_nothing_is_nothing(trained: Path, command: Command) -> None:
+    assert command("translate", trained / "run" / "model") == (0, "", "")
+
+
+def test_evaluate_prints_scores_with_signatures_and_writes_them(
+    trained: Path, command: Command
+) -> None:
+    model = trained / "run" / "model"
+    ended = command("evaluate", model, "--lookup")
+    assert ended.status == 0
+    assert "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp" in ended.output
+    assert "nearest training source" in ended.output
+    report = json.loads((model / "score.json").read_text())
+    bleu = report["scores"]["BLEU"]["value"]
+    assert bleu > 80
+    assert f"{bleu:.2f}" in ended.output
+    # The same by hand: translate the test file and score it with sacrebleu's own command.
+    source, reference = (trained / f"test.{language}" for language in ("en", "de"))
+    hypotheses = command("translate", model, stdin=source.read_bytes()).output
+    done = subprocess.run(
+        [sys.executable, "-m", "sacrebleu", str(reference), "-m", "bleu", "-b", "-w", "2"],
+        input=hypotheses,
+        capture_output=True,
+        text=True,
+    )
+    assert float(done.stdout) == round(bleu, 2)
+    output = trained / "other.json"
+    ended = command(
+        "evaluate", model, "--source", source, "--reference", reference, "--output", output
+    )
+    assert json.loads(output.read_text())["scores"]["BLEU"]["value"] == bleu
+
+
+def test_validation_bleu_in_training_is_that_of_evaluate(trained: Path, command: Command) -> None:
+    model = trained / "run" / "model"
+    lines = (trained / "run" / "metrics.jsonl").read_text().splitlines()
+    scores = [entry["bleu"] for entry in map(json.loads, lines) if entry["kind"] == "validation"]
+    output = trained / "validation.json"
+    command("evaluate", model, "--split", "validation", "--beam", "1", "--output", output)
+    assert json.loads(output.read_text())["scores"]["BLEU"]["value"] == max(scores)
+
+
+def test_inspect_draws_a_picture(trained: Path, command: Command, tmp_path: Path) -> None:
+    picture = tmp_path / "attention.png"
+    ended = command(
+        "inspect", trained / "run" / "model", "The dog sees the cat.", "--output", picture
+    )
+    assert ended.status == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert ended.output.startswith("Der Hund")
+
+
+def test_text_of_users_reaches_the_terminal_as_text(
+    tmp_path: Path, command: Command, config_file: Path
+) -> None:
+    for split in ("train", "validation", "test"):
+        for language in ("en", "de"):
+            path = tmp_path / f"{split}.{language}"
+            lines = path.read_text().splitlines()
+            path.write_text("".join(f"[/b] {line} \x1b[31m [red]\n" for line in lines))
+    ended = command("train", config_file, "training.steps=4", "vocabulary.size=60")
+    assert ended.status == 0
+    assert "[/b] The" in ended.messages
+    assert "\x1b" not in ended.messages
+
+
+def test_prepare_makes_a_folder_once(config_file: Path, command: Command, tmp_path: Path) -> None:
+    assert command("prepare", config_file).status == 0
+    manifest = tmp_path / "data" / "manifest.json"
+    first = manifest.stat().st_mtime_ns
+    again = command("prepare", config_file)
+    assert again.status == 0
+    assert "is prepared already" in again.messages
+    assert manifest.stat().st_mtime_ns == first
+    changed = command("prepare", config_file, "vocabulary.size=44")
+    assert changed.status == 2
+    assert "vocabulary.size was 48, is 44" in changed.messages
+    assert command("prepare", config_file, "vocabulary.size=44", "--overwrite").status == 0
+
+
+def test_config_prints_what_would_run(config_file: Path, command: Command) -> None:
+    ended = command("config", config_file, "training.optimizer.learning_rate=1e-4")
+    assert ended.status == 0
+    assert "learning_rate: 0.0001" in ended.output
+
+
+def test_config_lists_every_mistake_and_loads_no_torch(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(
+        "sede: 1\n"
+        "model:\n"
+        "  decoder_sise: 12\n"
+        "  encoder_layers: none at all\n"
+        "training:\n"
+        "  steps: -5\n"
+        "  label_smoothing: 0,1\n"
+    )
+    code = (
+        "import sys\n"
+        "from seq2seq.cli import main\n"
+        "sys.argv = ['seq2seq', 'config', sys.argv[1]]\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    print([name for name in ('torch', 'pytorch_lightning') if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert done.stdout == "[]\n"
+    lines = done.stderr.splitlines()
+    assert "5 mistakes" in lines[0]
+    wanted = ["1: sede", "3: model.decoder_sise", "4: model.encoder_layers", "6: training.steps"]
+    for line, beginning in zip(lines[1:], [*wanted, "7: training.label_smoothing"], strict=True):
+        assert line.startswith(f"{path}:{beginning}: "), line
+    assert "did you mean 'model.decoder_size'" in lines[2]
+
+
+REFUSED: dict[str, tuple[list[str], list[str]]] = {
+    "missing config": (["train", "{folder}/none.yaml"], ["none.yaml"]),
+    "misspelt key": (["train", "{config}", "training.step=3"], ["training.step", "training.steps"]),
+    "missing text": (
+        ["train", "{config}", "data.corpus.train=[{folder}/none.en, {folder}/train.de]"],
+        ["none.en", "No such file"],
+    ),
+    "folder for a file": (
+        ["train", "{config}", "data.corpus.train=[{folder}, {folder}/train.de]"],
+        ["{folder}", "Is a directory"],
+    ),
+    "unlike lengths": (
+        ["prepare", "{config}", "data.corpus.train=[{folder}/train.en, {folder}/test.de]"],
+        ["120", "20", "train.en", "test.de"],
+    ),
+    "empty corpus": (
+        ["prepare", "{config}", "data.corpus.train=[{folder}/empty, {folder}/empty]"],
+        ["empty"],
+    ),
+    "not UTF-8": (
+        ["prepare", "{config}", "data.corpus.validation=[{folder}/latin, {folder}/validation.de]"],
+        ["latin", "line 2", "UTF-8"],
+    ),
+    "vocabulary too large": (
+        ["train", "{config}", "vocabulary.size=8000"],
+        ["8000", "vocabulary.size="],
+    ),
+    "unknown locale": (
+        ["train", "{config}", "data.corpus.kind=sample", "data.target=xx"],
+        ["xx"],
+    ),
+    "data folder of something else": (
+        ["train", "{config}", "data.folder={folder}/other"],
+        ["{folder}/other", "no data folder"],
+    ),
+    "no model": (["translate", "{folder}/other"], ["{folder}/other", "no model folder"]),
+    "no such folder": (["evaluate", "{folder}/none"], ["{folder}/none", "no model folder"]),
+    "no such device": (["train", "{config}", "trainer.accelerator=cuda"], ["cuda", "cpu"]),
+    "reference alone": (["evaluate", "{model}", "--reference", "x"], ["--source"]),
+    "blank sentence": (["inspect", "{model}", "  "], ["blank"]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_wrong_is_said_in_a_sentence(
+    name: str, tmp_path: Path, config_file: Path, trained: Path, command: Command
+) -> None:
+    if name == "no such device" and torch.cuda.is_available():
+        pytest.skip("there is such a device here")
+    (tmp_path / "empty").touch()
+    (tmp_path / "latin").write_bytes(b"fine\n\xe9t\xe9\n" + b"fine\n" * 10)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").write_text("precious")
+    words, said = REFUSED[name]
+    names = {"folder": tmp_path, "config": config_file, "model": trained / "run" / "model"}
+    before = sorted(tmp_path.rglob("*"))
+    ended = command(*(word.format(**names) for word in words))
+    assert ended.status == 2
+    assert "Traceback" not in ended.messages
+    lines = [line for line in ended.messages.splitlines() if line.startswith("seq2seq: ")]
+    assert len(lines) == 1, ended.messages
+    assert all(word.format(**names) in lines[0] for word in said), ended.messages
+    after = [path for path in sorted(tmp_path.rglob("*")) if "data" not in path.name]
+    assert [path for path in after if path not in before] == []
+
+
+def test_a_run_folder_in_use_is_refused(
+    config_file: Path, command: Command, tmp_path: Path
+) -> None:
+    first = start(config_file, "training.steps=100000")
+    try:
+        wait_for_steps(tmp_path / "run", 1, first)
+        ended = command("train", config_file, "--resume")
+        assert ended.status == 2
+        assert f"in use by process {first.pid}" in ended.messages
+    finally:
+        first.kill()
+        first.wait()
+
+
+def start(config: Path, *overrides: str, **environment: str) -> subprocess.Popen[str]:
+    """Start training in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "seq2seq", "train", str(config), *overrides, "--resume"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def wait_for_steps(run: Path, number: int, process: "subprocess.Popen[str]") -> None:
+    """Wait until a run has logged some steps."""
+    deadline = time.monotonic() + 120
+    log = run / "metrics.jsonl"
+    while not log.exists() or log.read_text().count('"train"') < number:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_signals_stop_a_run_that_then_ends_as_the_uninterrupted_one(
+    tmp_path: Path, config_file: Path, command: Command
+) -> None:
+    """SIGTERM, then SIGUSR1, then Ctrl-C, each at a step that nobody chose."""
+    steps = "training.steps=400"
+    run = tmp_path / "run"
+    for logged, number in ((3, signal.SIGTERM), (5, signal.SIGUSR1), (7, signal.SIGINT)):
+        process = start(config_file, steps)
+        wait_for_steps(run, logged, process)
+        process.send_signal(number)
+        _, messages = process.communicate(timeout=60)
+        assert process.returncode == 75, messages
+        assert "--resume goes on" in messages
+    done = start(config_file, steps)
+    assert done.wait(timeout=120) == 0
+    full = tmp_path / "full"
+    assert command("train", config_file, steps, f"training.folder={full}").status == 0
+    ends = [
+        read_checkpoint(checkpoint_path(folder / "checkpoints", 400))["weights"]
+        for folder in (run, full)
+    ]
+    assert all(torch.equal(weights, ends[1][name]) for name, weights in ends[0].items())
+
+
+def test_ctrl_c_twice_stops_at_once(tmp_path: Path, config_file: Path) -> None:
+    # A validation that takes long, so that the second comes before the first has had its effect.
+    validation = tmp_path / "validation.en"
+    validation.write_text(validation.read_text() * 400)
+    reference = tmp_path / "validation.de"
+    reference.write_text(reference.read_text() * 400)
+    process = start(config_file, "search.tokens_per_batch=100000", "validation.search.beam=20")
+    wait_for_steps(tmp_path / "run", 4, process)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 130, messages
+    assert "stopped at once" in messages
+    assert "Traceback" not in messages
+    kept: list[dict[str, Any]] = [
+        read_checkpoint(path) for path in checkpoints(tmp_path / "run" / "checkpoints")
+    ]
+    assert all(content["state"]["step"] <= 4 for content in kept)
+
+
+def test_a_plain_locale_changes_nothing(tmp_path: Path, trained: Path) -> None:
+    text = "The man sees the green tree.\n"
+    outputs: list[bytes] = []
+    for environment in ({"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0"}, {"LANG": "C.UTF-8"}):
+        done = subprocess.run(
+            [sys.executable, "-m", "seq2seq", "translate", trained / "run" / "model"],
+            input=text.encode(),
+            capture_output=True,
+            env=os.environ | environment,
+        )
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+    assert outputs[0] == outputs[1]
+    assert "grünen" in outputs[0].decode()
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("The dog sees the cat.\n" * 3000)
+    model = trained / "run" / "model"
+    line = f"{sys.executable} -m seq2seq translate {model} < {tmp_path / 'in'} | head -n 1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert done.stdout == "Der Hund sieht den Kater.\n"
+    assert "Traceback" not in done.stderr
+    assert "Broken" not in done.stderr

@@ -1,0 +1,138 @@
+"""Files and folders that appear whole or not at all, whatever happens meanwhile."""
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seq2seq.errors import UserError
+from seq2seq.files import whole_folder, write_whole
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(script: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process of its own."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def content(folder: Path) -> dict[str, str]:
+    """All files below a folder, hidden ones too."""
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def fill(folder: Path, name: str, text: str) -> None:
+    with whole_folder(folder) as partial:
+        (partial / name).write_text(text)
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    with whole_folder(folder) as partial:
+        (partial / "a").write_text("1")
+        (partial / "sub").mkdir()
+        (partial / "sub" / "b").write_text("2")
+        assert not folder.exists()
+    assert content(tmp_path) == {"new/folder/a": "1", "new/folder/sub/b": "2"}
+
+
+def test_a_folder_replaces_the_old_one_with_all_its_files(tmp_path: Path) -> None:
+    fill(tmp_path / "folder", "a", "old")
+    fill(tmp_path / "folder", "b", "new")
+    assert content(tmp_path) == {"folder/b": "new"}
+
+
+def fail_in(folder: Path, error: type[BaseException]) -> None:
+    with whole_folder(folder) as partial:
+        (partial / "a").write_text("half")
+        raise error
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, UserError])
+def test_an_exception_leaves_all_as_it_was(error: type[BaseException], tmp_path: Path) -> None:
+    with pytest.raises(error):
+        fail_in(tmp_path / "folder", error)
+    assert not list(tmp_path.iterdir())
+    fill(tmp_path / "folder", "a", "old")
+    with pytest.raises(error):
+        fail_in(tmp_path / "folder", error)
+    assert content(tmp_path) == {"folder/a": "old"}
+
+
+def test_a_killed_process_leaves_the_old_folder_in_its_place(tmp_path: Path) -> None:
+    fill(tmp_path / "folder", "a", "old")
+    script = (
+        "import os, sys; from pathlib import Path; from seq2seq.files import whole_folder\n"
+        "with whole_folder(Path(sys.argv[1])) as partial:\n"
+        "    (partial / 'a').write_text('half')\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    assert run(script, tmp_path / "folder").returncode == -signal.SIGKILL
+    assert content(tmp_path / "folder") == {"a": "old"}
+    fill(tmp_path / "folder", "a", "new")
+    assert content(tmp_path / "folder") == {"a": "new"}
+
+
+def test_a_place_that_takes_no_folder_is_the_users_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for folder in (file, file / "folder"):
+        with pytest.raises(UserError, match=re.escape(f"{folder} can't be written")):
+            fill(folder, "a", "1")
+    assert content(tmp_path) == {"file": "mine"}
+
+
+def test_a_file_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "file"
+    write_whole(path, b"old")
+    write_whole(path, b"new")
+    assert content(tmp_path) == {"new/folder/file": "new"}
+
+
+def test_files_and_folders_may_be_read_by_everybody(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        write_whole(tmp_path / "file", b"1")
+        fill(tmp_path / "folder", "a", "1")
+    finally:
+        os.umask(before)
+    paths = ("file", "folder", "folder/a")
+    modes = [stat.S_IMODE((tmp_path / path).stat().st_mode) for path in paths]
+    assert modes == [0o644, 0o755, 0o644]
+
+
+def test_a_place_that_takes_no_file_is_the_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file" / "a", tmp_path / "folder"):
+        with pytest.raises(UserError, match=re.escape(f"{path} can't be written")):
+            write_whole(path, b"1")
+    assert content(tmp_path) == {"file": "mine"}
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+
+
+def test_a_disk_that_is_full_leaves_the_old_file(tmp_path: Path) -> None:
+    """The system refuses to let the file grow, as it does on a full disk."""
+    (tmp_path / "file").write_text("old")
+    script = (
+        "import resource, sys; from pathlib import Path\n"
+        "from seq2seq.errors import UserError; from seq2seq.files import write_whole\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "try:\n"
+        "    write_whole(Path(sys.argv[1]), b'x' * 100_000)\n"
+        "except UserError as error:\n"
+        "    print(error)\n"
+    )
+    done = run(script, tmp_path / "file")
+    assert done.stdout == f"{tmp_path / 'file'} can't be written: File too large\n"
+    assert content(tmp_path) == {"file": "old"}
