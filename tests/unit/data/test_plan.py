@@ -1,5 +1,6 @@
 """The plan of an epoch, and the shares of its batches that processes take."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy
@@ -123,14 +124,22 @@ def test_the_shares_are_the_batch(lengths: Lengths, machine: Machine):
         assert max(sizes) - min(sizes) <= 1
 
 
+def padded_positions(examples: Indices, lengths: Lengths) -> int:
+    return len(examples) * int(lengths.source[examples].max() + lengths.target[examples].max())
+
+
 @settings(deadline=None)
 @given(lengths=some_lengths, machine=machines)
-def test_micro_batches_fit_the_device(lengths: Lengths, machine: Machine):
+def test_micro_batches_fill_the_device_and_no_more(lengths: Lengths, machine: Machine):
     for batch in plan_epoch(lengths, seed=1, epoch=0, tokens_per_step=100):
         shares = machine.shares(batch, lengths)
-        for piece in (piece for share in shares for piece in share if len(piece) > 1):
-            longest = lengths.source[piece].max() + lengths.target[piece].max()
-            assert len(piece) * longest <= machine.tokens_per_device
+        for pieces in ([piece for piece in share if len(piece)] for share in shares):
+            for piece in pieces:
+                fits = padded_positions(piece, lengths) <= machine.tokens_per_device
+                assert fits or len(piece) == 1
+            for piece, following in pairwise(pieces):
+                more = numpy.concatenate((piece, following[:1]))
+                assert padded_positions(more, lengths) > machine.tokens_per_device
         # There is work for someone each time, and who has run out is through.
         assert all(any(map(len, pieces)) for pieces in zip(*shares, strict=True))
         for share in shares:
