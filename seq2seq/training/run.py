@@ -20,9 +20,11 @@ from seq2seq.data.loader import StepDataset, step_loader
 from seq2seq.data.prepare import prepare
 from seq2seq.data.prepared import PreparedData
 from seq2seq.errors import ModelError, UserError
+from seq2seq.evaluation import show_scores
 from seq2seq.files import write_whole
 from seq2seq.model.network import Network
-from seq2seq.model_folder import Model, new_network, save_model
+from seq2seq.model_folder import Model, load_model, new_network, save_model
+from seq2seq.scoring import Score, Scores
 from seq2seq.terminal import Progress, say
 from seq2seq.training.boundary import Boundary, end_reason
 from seq2seq.training.checkpoint import checkpoints, newest_checkpoint
@@ -217,18 +219,18 @@ def _check_same(saved: dict[str, Any], config: Config, fingerprint: str) -> None
 
 
 def _tell_end(config: Config, state: RunState, stop: StopRequest) -> None:
+    """Say how the run ended and what its best model is worth."""
     reason = end_reason(state, config)
-    best = (
-        f"the best BLEU so far is {state.best[1]:.2f} at step {state.best[0]:,}"
-        if state.best
-        else ""
-    )
     if stop and (not reason or state.validation_due):
         say(f"stopped at step {state.step:,} ({stop.reason}); --resume goes on from there")
-    else:
-        say(f"the run is done: {reason}")
-    if best:
-        say(f"{best}; the model is {config.training.folder / 'model'}")
+        return
+    say(f"the run is done after {state.seconds / 60:.0f} min of training: {reason}")
+    if state.best is not None:
+        folder = config.training.folder / "model"
+        facts = load_model(folder).facts
+        scores = Scores(*(Score(**entry) for entry in facts["validation"].values()))
+        title = f"validation, beam {config.validation_search.beam}"
+        show_scores(title, {f"{folder} (step {facts['step']:,})": scores})
 
 
 @contextmanager

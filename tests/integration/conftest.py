@@ -23,7 +23,7 @@ def make_pairs(number: int, seed: int) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     for _ in range(number):
         subject, verb, thing = pick(NOUNS), pick(VERBS), pick(NOUNS)
-        colours = [pick(COLOURS) for _ in range(generator.randint(0, 3))]
+        colours = [pick(COLOURS) for _ in range(generator.randint(0, 2))]
         source = [colour for colour, _ in colours] + [thing[0]]
         target = [colour for _, colour in colours] + [thing[1]]
         pairs.append(

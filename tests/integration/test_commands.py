@@ -315,11 +315,16 @@ def start(config: Path, *overrides: str, **environment: str) -> subprocess.Popen
     )
 
 
+def count_steps(run: Path) -> int:
+    """Count the steps that a run has logged."""
+    log = run / "metrics.jsonl"
+    return log.read_text().count('"train"') if log.exists() else 0
+
+
 def wait_for_steps(run: Path, number: int, process: "subprocess.Popen[str]") -> None:
     """Wait until a run has logged some steps."""
     deadline = time.monotonic() + 120
-    log = run / "metrics.jsonl"
-    while not log.exists() or log.read_text().count('"train"') < number:
+    while count_steps(run) < number:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -329,19 +334,20 @@ def test_signals_stop_a_run_that_then_ends_as_the_uninterrupted_one(
     tmp_path: Path, config_file: Path, command: Command
 ) -> None:
     """SIGTERM, then SIGUSR1, then Ctrl-C, each at a step that nobody chose."""
-    steps = "training.steps=400"
+    steps = ["training.steps=400", "training.checkpoint.every=100", "validation.every=100"]
     run = tmp_path / "run"
-    for logged, number in ((3, signal.SIGTERM), (5, signal.SIGUSR1), (7, signal.SIGINT)):
-        process = start(config_file, steps)
-        wait_for_steps(run, logged, process)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        logged = count_steps(run)
+        process = start(config_file, *steps)
+        wait_for_steps(run, logged + 3, process)
         process.send_signal(number)
         _, messages = process.communicate(timeout=60)
         assert process.returncode == 75, messages
         assert "--resume goes on" in messages
-    done = start(config_file, steps)
+    done = start(config_file, *steps)
     assert done.wait(timeout=120) == 0
     full = tmp_path / "full"
-    assert command("train", config_file, steps, f"training.folder={full}").status == 0
+    assert command("train", config_file, *steps, f"training.folder={full}").status == 0
     ends = [
         read_checkpoint(checkpoint_path(folder / "checkpoints", 400))["weights"]
         for folder in (run, full)

@@ -239,3 +239,16 @@ def test_the_search_goes_on_until_there_are_as_many_ends_as_the_beam_is_wide() -
     found = find_in(table, beam=2, penalty=1.0)
     assert found.tokens == [A, B]
     assert found.score == pytest.approx(log(0.4) / 3)
+
+
+def test_an_end_among_the_best_candidates_takes_no_place_in_the_beam() -> None:
+    """A and B both go on beside `[]`, and what follows B wins: 0.25 against 0.35 times 0.5."""
+    table = {
+        BOS: {EOS: 0.4, A: 0.35, B: 0.25},
+        A: {A: 0.5, C: 0.5},
+        B: {C: 1.0},
+        C: {EOS: 1.0},
+    }
+    found = find_in(table, beam=2, penalty=1.0)
+    assert found.tokens == [B, C]
+    assert found.score == pytest.approx(log(0.25) / 3)

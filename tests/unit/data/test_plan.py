@@ -163,6 +163,12 @@ def test_a_batch_that_fits_is_not_cut():
     assert as_lists(pieces) == [list(range(7)), [7]]
 
 
+def test_a_long_sentence_takes_room_in_its_own_micro_batch_alone():
+    lengths = as_lengths([(9, 1), (1, 2), (1, 2), (1, 2)])
+    pieces = cut(numpy.arange(4), lengths, rank=0, world_size=1, tokens_per_device=9)
+    assert as_lists(pieces) == [[0], [1, 2, 3]]
+
+
 def test_processes_without_any_example():
     lengths = as_lengths([(2, 2), (2, 2)])
     shares = Machine(4, 100).shares(numpy.array([1, 0]), lengths)
