@@ -51,7 +51,7 @@ def prepare(
     config: ConfigFile,
     overrides: Overrides = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a folder made with other settings.")
+        bool, typer.Option("--overwrite", help="Replace a data folder that is there.")
     ] = False,
 ) -> None:
     """Make the data folder: vocabulary, ids, manifest.

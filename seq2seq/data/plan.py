@@ -35,6 +35,7 @@ def plan_epoch(lengths: Lengths, *, seed: int, epoch: int, tokens_per_step: int)
     Returns:
         The batches: indices of examples in order of length. Every example is in exactly one.
     """
+    assert lengths.target.max(initial=0) <= tokens_per_step, "the config sees to it"
     random = numpy.random.Generator(numpy.random.Philox(key=[seed, epoch]))
     shuffled = random.permutation(len(lengths.target))
     order = shuffled[numpy.lexsort((lengths.source[shuffled], lengths.target[shuffled]))]

@@ -29,7 +29,7 @@ def prepare(config: Config, *, overwrite: bool = False) -> Manifest:
 
     Args:
         config: names the corpus, the vocabularies and the folder.
-        overwrite: replace a folder that was made with other settings or from other text.
+        overwrite: make it anew where there is a data folder already.
 
     Raises:
         DataError: the text can't be used, or the folder holds something else.
@@ -38,9 +38,9 @@ def prepare(config: Config, *, overwrite: bool = False) -> Manifest:
     corpus = open_corpus(config.data, config.seed)
     settings, origin = _settings(config), corpus.origin()
     if folder.exists():
-        manifest = Manifest.load(folder)
+        manifest = Manifest.load(folder, any_format=overwrite)
         changed = _changes(manifest.settings | manifest.origin, settings | origin)
-        if not changed:
+        if not (changed or overwrite):
             say(f"{folder} is prepared already: {manifest.summary()}")
             return manifest
         if not overwrite:

@@ -55,8 +55,8 @@ class Manifest(BaseModel):
         (folder / MANIFEST).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
-    def load(folder: Path) -> "Manifest":
-        """Read a folder's manifest.
+    def load(folder: Path, *, any_format: bool = False) -> "Manifest":
+        """Read a folder's manifest, of this format or of any.
 
         Raises:
             DataError: the folder is no data folder, or one of another format.
@@ -69,10 +69,10 @@ class Manifest(BaseModel):
                 f"{folder} is no data folder (no readable {MANIFEST} in it): choose another"
                 " data.folder, or make one with `seq2seq prepare`"
             ) from error
-        if manifest.format != FORMAT:
+        if manifest.format != FORMAT and not any_format:
             raise DataError(
                 f"the data folder {folder} has format {manifest.format}, but this version reads"
-                f" format {FORMAT}: prepare it again"
+                f" format {FORMAT}: make it anew with `seq2seq prepare --overwrite`"
             )
         return manifest
 

@@ -59,11 +59,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         training={
             "folder": folder / "run",
-            "steps": 320,
-            "optimizer": {"learning_rate": 1e-2, "schedule": {"kind": "linear", "warmup": 20}},
+            "steps": 500,
+            "optimizer": {"learning_rate": 5e-3, "schedule": {"kind": "linear", "warmup": 20}},
             "log_every": 20,
         },
-        validation={"every": 160},
+        validation={"every": 250},
     )
     path = folder / "config.yaml"
     path.write_text(dump_config(config), encoding="utf-8")
