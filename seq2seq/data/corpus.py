@@ -38,7 +38,7 @@ class Corpus(Protocol):
         ...
 
     def origin(self) -> dict[str, str]:
-        """Say where the text comes from: what the manifest keeps and compares."""
+        """Name the files that the text comes from, with the digests of their content."""
         ...
 
 
@@ -81,7 +81,7 @@ class _Sample:
         return iter(self._splits[split])
 
     def origin(self) -> dict[str, str]:
-        return {"seed": str(self._seed)}
+        return {}
 
 
 class _Text:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow
 
 from seq2seq import __version__
-from seq2seq.config import Config
+from seq2seq.config import Config, SampleCorpus
 from seq2seq.data.corpus import SPLITS, Corpus, Split, open_corpus
 from seq2seq.data.prepared import FORMAT, Manifest, SplitCounts, split_path
 from seq2seq.errors import DataError
@@ -39,13 +39,13 @@ def prepare(config: Config, *, overwrite: bool = False) -> Manifest:
     settings, origin = _settings(config), corpus.origin()
     if folder.exists():
         manifest = Manifest.load(folder, any_format=overwrite)
-        changed = _changes(manifest.settings | manifest.origin, settings | origin)
+        changed = _changes(manifest, settings, origin)
         if not (changed or overwrite):
             say(f"{folder} is prepared already: {manifest.summary()}")
             return manifest
         if not overwrite:
             raise DataError(
-                f"the data folder {folder} was prepared with other settings ({'; '.join(changed)}):"
+                f"the data folder {folder} is of other settings or other text ({'; '.join(changed)}):"
                 " choose another data.folder, or run `seq2seq prepare` with --overwrite"
             )
     with whole_folder(folder) as partial:
@@ -67,15 +67,18 @@ def _settings(config: Config) -> dict[str, Any]:
 
     visit("data", config.data.model_dump(mode="json", exclude={"folder"}))
     visit("vocabulary", config.vocabulary.model_dump(mode="json"))
+    if isinstance(config.data.corpus, SampleCorpus):
+        flat["seed"] = config.seed
     return flat
 
 
-def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return [
-        f"{key} was {old.get(key)}, is {new.get(key)}" if key in old else f"{key} is new"
-        for key in keys
-    ]
+def _changes(manifest: Manifest, settings: dict[str, Any], origin: dict[str, str]) -> list[str]:
+    """Say in which settings and files a folder that is there differs from what is wanted."""
+    old = manifest.settings
+    keys = [key for key in {**old, **settings} if old.get(key) != settings.get(key)]
+    values = [f"{key} was {old.get(key)}, is {settings.get(key)}" for key in keys]
+    files = [file for file in origin if manifest.origin.get(file, origin[file]) != origin[file]]
+    return values + [f"{file} has other content" for file in files]
 
 
 def _build(
