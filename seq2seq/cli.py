@@ -150,13 +150,14 @@ def translate(
     Example: seq2seq translate runs/quickstart/model < in.txt > out.txt
     """
     from seq2seq.model_folder import default_device, load_model
-    from seq2seq.translation import Translator, translate_stream
+    from seq2seq.translation import WINDOW, Translator, translate_stream
 
     loaded = load_model(model, device=default_device())
     settings = loaded.config.search.model_copy(update={"beam": beam} if beam else {})
     translator = Translator(loaded.network, loaded.vocabularies, settings)
-    for window in translate_stream(translator, sys.stdin.buffer):
-        sys.stdout.buffer.write(window)
+    window = 1 if sys.stdin.isatty() else WINDOW  # a person typing wants each answer at once
+    for translations in translate_stream(translator, sys.stdin.buffer, window=window):
+        sys.stdout.buffer.write(translations)
         sys.stdout.buffer.flush()
 
 

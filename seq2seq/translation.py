@@ -18,7 +18,7 @@ from seq2seq.terminal import Progress
 from seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabularies
 
 _SYMBOLS = Symbols(start=BOS, end=EOS, never=(PAD, BOS, UNK))
-_WINDOW = 1024  # lines that are translated, and written, together
+WINDOW = 1024  # lines that are translated, and written, together
 _EXTRA_LENGTH = 10  # pieces that any translation may have beyond its share of the source's
 
 
@@ -91,7 +91,9 @@ class Translator:
         ]
 
 
-def translate_stream(translator: Translator, lines: Iterable[bytes]) -> Iterator[bytes]:
+def translate_stream(
+    translator: Translator, lines: Iterable[bytes], *, window: int = WINDOW
+) -> Iterator[bytes]:
     """Translate UTF-8 lines, a window of them at a time, so that input of any size fits.
 
     Yields:
@@ -102,11 +104,11 @@ def translate_stream(translator: Translator, lines: Iterable[bytes]) -> Iterator
     """
     rest, start = iter(lines), 1
     with Progress("translating", total=0, unit="lines") as progress:
-        while window := list(islice(rest, _WINDOW)):
-            translations = translator.translate(_decoded(window, start))
+        while chosen := list(islice(rest, window)):
+            translations = translator.translate(_decoded(chosen, start))
             yield "".join(translation.text + "\n" for translation in translations).encode()
-            start += len(window)
-            progress.advance(len(window))
+            start += len(chosen)
+            progress.advance(len(chosen))
 
 
 def _decoded(lines: Sequence[bytes], start: int) -> list[str]:

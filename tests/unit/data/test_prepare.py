@@ -147,7 +147,7 @@ def test_other_settings_are_refused_and_named(
 
 def test_other_text_is_refused(make_config: MakeConfig, tmp_path: Path, pairs: Pairs):
     config = make_config()
-    prepare(config)
+    manifest = prepare(config)
     make_config(pairs[1:])
     with unchanged(config.data.folder), pytest.raises(DataError) as error:
         prepare(config)

@@ -1,0 +1,102 @@
+"""How one optimizer step is computed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pyarrow
+import pytest
+import torch
+from torch import Tensor
+
+from seq2seq.config import Config
+from seq2seq.data.loader import Position, StepDataset
+from seq2seq.data.prepared import PreparedSplit, Sentences
+from seq2seq.model.network import build_network
+from seq2seq.training.module import TranslationModule
+from seq2seq.training.state import RunState
+
+STILL = {"embeddings": 0.0, "layers": 0.0, "output": 0.0, "words": 0.0}
+
+
+def make_steps(*, tokens_per_device: int, rank: int = 0, world_size: int = 1) -> StepDataset:
+    random = numpy.random.default_rng(3)
+    lengths = random.integers(1, 12, size=(2, 30))
+    sides = [
+        pyarrow.chunked_array(
+            [[random.integers(4, 20, size=length).tolist() for length in side]],
+            type=pyarrow.list_(pyarrow.uint32()),
+        )
+        for side in lengths
+    ]
+    return StepDataset(
+        PreparedSplit(Sentences(sides[0]), Sentences(sides[1])),
+        seed=1,
+        tokens_per_step=70,
+        tokens_per_device=tokens_per_device,
+        rank=rank,
+        world_size=world_size,
+    )
+
+
+def make_module(**dropout: float) -> TranslationModule:
+    sizes = {"embedding_size": 6, "encoder_size": 5, "decoder_size": 7}
+    config = Config.model_validate({"model": sizes | {"dropout": STILL | dropout}})
+    torch.manual_seed(5)
+    network = build_network(config.model, source_size=20, target_size=20, num_special=4)
+    module = TranslationModule(network.double(), config, RunState())
+    module.manual_backward = lambda loss: loss.backward()  # what Lightning does on one process
+    return module
+
+
+def gradients(module: TranslationModule, steps: list[Any]) -> tuple[float, list[Tensor]]:
+    """Accumulate the shares of one step; returns the loss and the gradients."""
+    loss = sum(module._accumulate(step).item() for step in steps)  # pyright: ignore[reportPrivateUsage]
+    return loss, [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+
+
+@pytest.mark.parametrize("tokens_per_device", [24, 60, 200])
+@pytest.mark.parametrize("world_size", [1, 2, 7])
+def test_a_step_is_the_same_however_it_is_cut(tokens_per_device: int, world_size: int) -> None:
+    position = Position(0, 1)
+    whole = make_steps(tokens_per_device=100000)[position]
+    assert len(whole.batches) == 1
+    shares = [
+        make_steps(tokens_per_device=tokens_per_device, rank=rank, world_size=world_size)[position]
+        for rank in range(world_size)
+    ]
+    assert len({len(share.batches) for share in shares}) == 1
+    loss, expected = gradients(make_module(), [whole])
+    found_loss, found = gradients(make_module(), shares)
+    assert found_loss == pytest.approx(loss, abs=1e-12)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_padding_has_no_part_in_loss_or_gradient() -> None:
+    step = make_steps(tokens_per_device=100000)[Position(0, 1)]
+    (batch,) = step.batches
+    noisy = batch._replace(source=batch.source.clone(), target_input=batch.target_input.clone())
+    for ids, lengths in (
+        (noisy.source, batch.source_lengths),
+        (noisy.target_input, (batch.target_input != 0).sum(dim=0)),
+    ):
+        padding = torch.arange(len(ids))[:, None] >= lengths
+        ids[padding] = 17
+    assert not torch.equal(noisy.source, batch.source)
+    loss, expected = gradients(make_module(), [step])
+    found_loss, found = gradients(make_module(), [step._replace(batches=(noisy,))])
+    assert found_loss == pytest.approx(loss, abs=1e-14)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-14)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(tmp_path: Path) -> None:
+    module = make_module()
+    before = [parameter.clone() for parameter in module.parameters()]
+    for parameter in module.parameters():
+        parameter.grad = torch.full_like(parameter, float("inf"))
+    module.optimizer.found_inf = torch.ones(())  # pyright: ignore[reportAttributeAccessIssue]
+    module.optimizer.step()
+    for parameter, was in zip(module.parameters(), before, strict=True):
+        assert torch.equal(parameter, was)
