@@ -46,7 +46,8 @@ def prepare(config: Config, *, overwrite: bool = False) -> Manifest:
         if not overwrite:
             raise DataError(
                 f"the data folder {folder} is of other settings or other text"
-                f" ({'; '.join(changed)}): choose another data.folder, or run `seq2seq prepare` with --overwrite"
+                f" ({'; '.join(changed)}): choose another data.folder, or run"
+                " `seq2seq prepare` with --overwrite"
             )
     with whole_folder(folder) as partial:
         manifest = _build(partial, config, corpus, settings, origin)

@@ -1,11 +1,9 @@
 """Text in, text out: one line for each, in order, whatever it is translated with."""
 
-import os
 from collections.abc import Sequence
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from threading import Thread
 
 import pytest
 import torch
@@ -28,12 +26,7 @@ def make_translator(settings: SearchConfig | None = None) -> Translator:
 
 def translate_bytes(content: bytes) -> bytes:
     """What `translate < source > output` writes."""
-    with TemporaryDirectory() as folder:
-        source, output = Path(folder, "source"), Path(folder, "output")
-        source.write_bytes(content)
-        with source.open("rb") as reading, output.open("wb") as writing:
-            translate_stream(make_translator(), reading, writing)
-        return output.read_bytes()
+    return b"".join(translate_stream(make_translator(), BytesIO(content)))
 
 
 def assert_same(found: Sequence[Translation], expected: Sequence[Translation]) -> None:
@@ -150,37 +143,25 @@ def make_copier() -> Copier:
     return Copier(model.network, model.vocabularies, model.config.search)
 
 
-def test_a_line_that_is_not_utf8_is_named_and_what_came_before_is_written(tmp_path: Path) -> None:
-    lines = [str(number).encode() for number in range(1, 6001)]
-    lines[4999] = b"caf\xe9"
-    source, output = tmp_path / "source", tmp_path / "output"
-    source.write_bytes(b"\n".join(lines))
-    with (
-        source.open("rb") as reading,
-        output.open("wb") as writing,
-        pytest.raises(DataError, match=r"^line 5000 of the input is not UTF-8"),
-    ):
-        translate_stream(make_copier(), reading, writing)
-    *written, rest = output.read_bytes().split(b"\n")
-    assert rest == b""
-    assert 1000 < len(written) < 5000
-    assert written == [b"<%s>" % line for line in lines[: len(written)]]
+def test_a_line_that_is_not_utf8_is_named_and_what_came_before_is_given() -> None:
+    stream = translate_stream(make_copier(), [b"a\n", b"b\n", b"c\n", b"caf\xe9\n"], window=2)
+    assert next(stream) == b"<a>\n<b>\n"
+    with pytest.raises(DataError, match=r"^line 4 of the input is not UTF-8"):
+        next(stream)
 
 
-def test_translations_are_written_while_the_input_goes_on() -> None:
-    (source, feed), (results, output) = os.pipe(), os.pipe()
+def test_results_come_while_the_input_goes_on() -> None:
+    lines = iter([b"a\n", b"b\n", b"c\n", b"d\n", b"e"])
+    stream = translate_stream(make_copier(), lines, window=2)
+    assert next(stream) == b"<a>\n<b>\n"
+    assert next(lines) == b"c\n"  # not read yet
+    assert list(stream) == [b"<d>\n<e>\n"]
 
-    def work() -> None:
-        with open(source, "rb") as reading, open(output, "wb") as writing:
-            translate_stream(make_copier(), reading, writing)
 
-    with open(feed, "wb") as feeding, open(results, "rb") as reading:
-        worker = Thread(target=work)
-        worker.start()
-        feeding.write(b"x\n" * 3000)
-        feeding.flush()
-        assert [reading.readline() for _ in range(1000)] == [b"<x>\n"] * 1000
-        feeding.write(b"y\n")
-        feeding.close()
-        assert reading.read() == b"<x>\n" * 2000 + b"<y>\n"
-        worker.join()
+def test_input_of_any_size_is_read_in_parts() -> None:
+    lines = iter([b"x\n"] * 5000)
+    stream = translate_stream(make_copier(), lines)
+    first = next(stream)
+    left = len(list(lines))
+    assert first == b"<x>\n" * (5000 - left)
+    assert left > 0

@@ -45,7 +45,11 @@ def make_module(**dropout: float) -> TranslationModule:
     torch.manual_seed(5)
     network = build_network(config.model, source_size=20, target_size=20, num_special=4)
     module = TranslationModule(network.double(), config, RunState())
-    module.manual_backward = lambda loss: loss.backward()  # what Lightning does on one process
+
+    def backward(loss: Tensor, *_: Any, **__: Any) -> None:
+        loss.backward()
+
+    module.manual_backward = backward  # what Lightning does on one process
     return module
 
 
