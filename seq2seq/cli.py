@@ -83,16 +83,16 @@ def train(
 
     stop = StopRequest()
     stop.install()  # before anything that takes long to import
-    from seq2seq.config_file import load_config
-
-    settings = load_config(config, overrides or ())
-    from seq2seq.training.boundary import end_reason
-    from seq2seq.training.run import train as run
-
     try:
+        from seq2seq.config_file import load_config
+
+        settings = load_config(config, overrides or ())
+        from seq2seq.training.boundary import end_reason
+        from seq2seq.training.run import train as run
+
         state = run(settings, resume=resume, stop=stop)
     except StopNow:
-        say("stopped at once; the last checkpoint is kept, --resume goes on from it")
+        say("stopped at once; --resume goes on from the last checkpoint, if there is one")
         raise typer.Exit(130) from None
     if stop and (state.validation_due or not end_reason(state, settings)):
         raise typer.Exit(75)

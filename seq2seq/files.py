@@ -16,6 +16,7 @@ def whole_folder(folder: Path) -> Generator[Path]:
     Raises:
         UserError: nothing can be written there.
     """
+    folder = Path(os.path.realpath(folder))  # a link stays, and what it leads to is replaced
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     try:
         shutil.rmtree(partial, ignore_errors=True)

@@ -143,6 +143,7 @@ class _Hub:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise DataError(
                 f"split '{split}' of the data set '{corpus.name}' can't be loaded: {reason}"
+                " (local files are read with data.corpus.kind=text)"
             ) from error
 
     def _column(self, rows: Any, named: str | None, language: str) -> tuple[str, ...]:

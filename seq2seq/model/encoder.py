@@ -64,7 +64,7 @@ class BidirectionalLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Bidirectional LSTM layers, with dropout before each.
+    """Bidirectional LSTM layers, with dropout between them.
 
     Schuster and Paliwal, "Bidirectional Recurrent Neural Networks" (1997).
     """

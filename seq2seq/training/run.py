@@ -147,7 +147,9 @@ def _fit(
         )
         remaining = config.training.steps - state.step
         loader = step_loader(steps, start=state.position, number=max(1, remaining))
-        make_trainer(config, boundary).fit(module, loader)
+        trainer = make_trainer(config, boundary)
+        stop.begin()
+        trainer.fit(module, loader)
 
 
 def make_trainer(config: Config, boundary: Boundary) -> lightning.Trainer:

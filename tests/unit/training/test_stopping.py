@@ -15,6 +15,7 @@ import os, signal, sys, time
 from seq2seq.training.stopping import StopNow, StopRequest
 stop = StopRequest()
 stop.install()
+stop.begin()
 assert not stop
 print("ready", flush=True)
 """
@@ -95,6 +96,29 @@ except StopNow:
     assert process.line() == "Ctrl-C"
     process.send(signal.SIGINT)
     assert process.end() == ("now\n", 0)
+
+
+def test_an_interrupt_before_there_is_anything_to_save_stops_at_once(start: Start) -> None:
+    process = start("""
+early = StopRequest()
+early.install()
+try:
+    print("waiting", flush=True)
+    time.sleep(60)
+except StopNow:
+    print("now")
+""")
+    assert process.line() == "waiting"
+    process.send(signal.SIGINT)
+    assert process.end() == ("now\n", 0)
+
+
+def test_the_first_interrupt_after_another_signal_only_asks(start: Start) -> None:
+    process = start(WAIT + "time.sleep(0.5)\nprint(stop.reason)")
+    process.send(signal.SIGTERM)
+    assert process.line() == "SIGTERM"
+    process.send(signal.SIGINT)
+    assert process.end() == ("Ctrl-C\n", 0)
 
 
 def test_the_system_may_ask_as_often_as_it_likes(start: Start) -> None:
