@@ -34,7 +34,7 @@ class Boundary(lightning.Callback):
         validator: Validator,
         report: Report,
         stop: StopRequest,
-        save_best: Callable[[RunState, Validation], None],
+        save_best: Callable[[Validation], None],
         contents: Callable[[], dict[str, Any]],
     ):
         """Set up the boundary.
@@ -84,16 +84,20 @@ class Boundary(lightning.Callback):
 
     def _cross(self, trainer: lightning.Trainer, module: TranslationModule) -> None:
         state = module.state
-        improved = state.validation_due and self._validate(module)
+        among_best = state.validation_due and self._validate(module)
         ended = not state.validation_due and end_reason(state, self._config)
+        ending = bool(ended or self._stop)  # read once: a signal may come at any moment
         due = state.step % self._config.training.checkpoint.every == 0
-        if due or improved or ended or self._stop:
+        if due or among_best or ending:
             self._checkpoint(state)
-        if ended or self._stop:
-            trainer.should_stop = True
+        trainer.should_stop = ending
 
     def _validate(self, module: TranslationModule) -> bool:
-        """Validate; a stop meanwhile leaves the validation due."""
+        """Validate; a stop meanwhile leaves the validation due.
+
+        Returns:
+            Whether the weights are among the best that are kept.
+        """
         state = module.state
         self._report.read_back(state)
         result = self._validator.validate(module.network, self._stop)
@@ -105,7 +109,7 @@ class Boundary(lightning.Callback):
         improved = state.record(result.scores.bleu.value, plateau)
         self._report.validation(state, result, improved=improved)
         if improved:
-            self._save_best(state, result)
+            self._save_best(result)
         return state.step in state.best_steps(self._config.training.checkpoint.keep_best)
 
     def _checkpoint(self, state: RunState) -> None:

@@ -112,18 +112,13 @@ def _fit(
 ) -> None:
     state, folder = module.state, config.training.folder
 
-    def save_best(state: RunState, result: Validation) -> None:
-        save_model(
-            folder / "model", Model(module.network, data.vocabularies, config, facts(result))
-        )
-
-    def facts(result: Validation) -> dict[str, Any]:
-        scores = {score.name: score._asdict() for score in result.scores}
-        return {
+    def save_best(result: Validation) -> None:
+        facts = {
             "step": state.step,
-            "validation": scores,
+            "validation": {score.name: score._asdict() for score in result.scores},
             "data": data.manifest.fingerprint,
         }
+        save_model(folder / "model", Model(module.network, data.vocabularies, config, facts))
 
     def contents() -> dict[str, Any]:
         return {
