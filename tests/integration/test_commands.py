@@ -401,3 +401,14 @@ def test_a_reader_that_goes_away_ends_it_quietly(trained: Path, tmp_path: Path) 
     assert done.stdout == "Der Hund sieht den Kater.\n"
     assert "Traceback" not in done.stderr
     assert "Broken" not in done.stderr
+
+
+def test_the_scripts_are_doors_to_the_commands(trained: Path) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "translate.py"
+    done = subprocess.run(
+        [sys.executable, script, trained / "run" / "model"],
+        input="The dog sees the cat.\n",
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "Der Hund sieht den Kater.\n", done.stderr
