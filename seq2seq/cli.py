@@ -1,11 +1,9 @@
 """The commands. Each imports what it needs itself: `seq2seq config` never waits for torch."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
-import click
 import typer
 
 from seq2seq import __version__
@@ -203,17 +201,7 @@ def config(
 def main() -> NoReturn:
     """Run the command line; what a user can mend is said in a sentence, with status 2."""
     try:
-        status = app(standalone_mode=False) or 0
-    except click.ClickException as error:
-        error.show()
-        status = error.exit_code
+        app()  # ends the process itself, with 2 for words it can't read and 130 after Ctrl-C
     except UserError as error:
         say(f"seq2seq: {error}")
-        status = 2
-    except BrokenPipeError:
-        # The reader of our output has gone; Python would complain when it closes the pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
-    except (click.Abort, KeyboardInterrupt):
-        status = 130
-    sys.exit(status)
+    sys.exit(2)

@@ -290,6 +290,43 @@ def test_what_is_wrong_is_said_in_a_sentence(
     assert [path for path in after if path not in before] == []
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train"], "CONFIG"),
+        (["frobnicate"], "frobnicate"),
+        (["translate", "model", "--baem", "3"], "--baem"),
+        (["evaluate", "model", "--split", "train"], "train"),
+    ],
+)
+def test_words_that_cannot_be_read_are_refused(
+    words: list[str], said: str, command: Command
+) -> None:
+    ended = command(*words)
+    assert ended.status == 2
+    assert said.lower() in ended.messages.lower()
+    assert "Traceback" not in ended.messages
+
+
+def test_ctrl_c_ends_a_translation_quietly(trained: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "seq2seq", "translate", trained / "run" / "model"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("The dog sees the cat.\n" * 1024)
+    process.stdin.flush()
+    process.stdout.readline()  # it is at work, and waits for more
+    process.send_signal(signal.SIGINT)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in messages
+
+
 def test_a_run_folder_in_use_is_refused(
     config_file: Path, command: Command, tmp_path: Path
 ) -> None:
