@@ -5,7 +5,7 @@ Every scalar stays the text it is; only `null`, `~` and nothing, unquoted, becom
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import yaml
 
@@ -124,8 +124,7 @@ def _problem(error: yaml.MarkedYAMLError) -> str:
 
 def _refuse_extras(text: str, mistakes: list[Mistake]) -> None:
     """Report anchors and tags; stop at an alias, which may hold itself."""
-    events = cast(Iterator[yaml.Event], yaml.parse(text, yaml.SafeLoader))  # pyright: ignore
-    for event in events:
+    for event in cast(Iterator[Any], yaml.parse(text, yaml.SafeLoader)):
         line = event.start_mark.line + 1
         anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
         if isinstance(event, yaml.AliasEvent):
