@@ -1,6 +1,7 @@
 """The commands. Each imports what it needs itself: `seq2seq config` never waits for torch."""
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -8,7 +9,7 @@ import typer
 
 from seq2seq import __version__
 from seq2seq.errors import UserError
-from seq2seq.terminal import say, use_plain
+from seq2seq.terminal import say, use_plain, visible
 
 _HELP = """Train LSTM translation models, and translate with them.
 
@@ -100,8 +101,9 @@ def train(
 def evaluate(
     model: ModelFolder,
     split: Annotated[
-        Literal["test", "validation"], typer.Option(help="Set of the data folder.")
-    ] = "test",
+        Literal["test", "validation"] | None,
+        typer.Option(help="Set of the data folder; test if not given."),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Data folder, if not the one trained on.")
     ] = None,
@@ -127,15 +129,17 @@ def evaluate(
     if source or reference:
         if not (source and reference):
             raise UserError("--source and --reference must be given together")
+        if split or (data and not lookup):
+            raise UserError("--split and --data have no effect beside --source and --reference")
         test = evaluation.text_test_set(source, reference, loaded.config.data.target)
     else:
-        test = evaluation.prepared_test_set(folder, split)
+        test = evaluation.prepared_test_set(folder, split or "test")
     settings = loaded.config.search.model_copy(update={"beam": beam} if beam else {})
-    scores = evaluation.evaluate(loaded, test, settings, output=output or model / "score.json")
-    systems = {"model": scores}
-    if lookup:
-        systems["nearest training source"] = evaluation.lookup_scores(folder, test)
-    evaluation.show_scores(f"{test.name}: {len(test.source)} pairs, beam {settings.beam}", systems)
+    baseline = {"nearest training source": evaluation.lookup_scores(folder, test)} if lookup else {}
+    scores = evaluation.evaluate(loaded, test, settings)
+    title = f"{test.name}: {len(test.source)} pairs, beam {settings.beam}"
+    evaluation.show_scores(title, {"model": scores, **baseline})
+    evaluation.write_scores(output or model / "score.json", scores, loaded, test, settings)
 
 
 @app.command()
@@ -153,6 +157,8 @@ def translate(
     loaded = load_model(model, device=default_device())
     settings = loaded.config.search.model_copy(update={"beam": beam} if beam else {})
     translator = Translator(loaded.network, loaded.vocabularies, settings)
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise UserError("there is no standard input to translate: give some with < FILE")
     window = 1 if sys.stdin.isatty() else WINDOW  # a person typing wants each answer at once
     for translations in translate_stream(translator, sys.stdin.buffer, window=window):
         sys.stdout.buffer.write(translations)
@@ -172,7 +178,7 @@ def inspect(
     from seq2seq.inspection import inspect_attention
     from seq2seq.model_folder import load_model
 
-    print(inspect_attention(load_model(model), sentence, output))
+    print(visible(inspect_attention(load_model(model), sentence, output)))
     say(f"the attention is drawn in {output}")
 
 
@@ -190,6 +196,8 @@ def config(
     """
     from seq2seq.config_file import config_schema, dump_config, load_config
 
+    if schema and config is not None:
+        raise UserError("--schema is about all settings: give it without CONFIG")
     if schema:
         print(config_schema(), end="")
     elif config is None:
@@ -200,6 +208,8 @@ def config(
 
 def main() -> NoReturn:
     """Run the command line; what a user can mend is said in a sentence, with status 2."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale
     try:
         app()  # ends the process itself, with 2 for words it can't read and 130 after Ctrl-C
     except UserError as error:

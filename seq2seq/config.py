@@ -163,7 +163,7 @@ class InverseSquareRoot(Section):
 
 
 class Linear(Section):
-    """Linear warm-up, then a straight line that reaches zero at the last step."""
+    """Linear warm-up, then a straight line that reaches zero after the last step."""
 
     kind: Literal["linear"]
     """Warm-up, then linearly to zero at the end of the run."""
@@ -238,7 +238,7 @@ class SearchConfig(Section):
 
     beam: Positive = 5
     """Number of hypotheses kept for each sentence; 1 is greedy search."""
-    length_penalty: Annotated[float, Field(ge=0.0)] = 1.0
+    length_penalty: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
     """Exponent of the length that a log-probability is divided by: 0 favours short, 1 averages."""
     max_length_ratio: Annotated[float, Field(gt=0.0)] = 2.0
     """Longest translation, as a multiple of the source's number of pieces, plus 10."""
@@ -266,14 +266,14 @@ class TrainerConfig(Section):
     """What computes; `auto` takes a GPU where there is one."""
     deterministic: bool = False
     """Bit-equal repeats on a GPU too, at some cost in speed; a CPU repeats without it."""
-    threads: Positive | None = None
+    threads: Annotated[Whole, Field(ge=1, le=1024)] | None = None
     """CPU threads for computing; none: as many as this process may use."""
 
 
 class Config(Section):
     """Everything that decides a run."""
 
-    seed: Annotated[Whole, Field(ge=0)] = 1
+    seed: Annotated[Whole, Field(ge=0, le=2**32 - 1)] = 1
     """Where all randomness comes from."""
     data: DataConfig = DataConfig()
     """The corpus and its prepared form."""

@@ -91,7 +91,7 @@ def _bounds(metadata: Sequence[Any]) -> Iterator[str]:
             yield from _bounds(part.metadata)
         for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")):
             if (bound := getattr(part, name, None)) is not None:
-                yield f"{sign} {bound:g}"
+                yield f"{sign} {bound:.12g}"
 
 
 def bad_value(field: FieldInfo, value: Plain) -> str:

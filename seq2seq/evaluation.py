@@ -1,7 +1,8 @@
 """The score of a model on a test set, with all that it takes to understand the number."""
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,10 @@ class TestSet(NamedTuple):
     target: Sequence[str]
     language: str
 
+    def digest(self) -> str:
+        """Digest the text of both sides, wherever it came from."""
+        return hashlib.sha256("\n".join((*self.source, *self.target)).encode()).hexdigest()
+
 
 def prepared_test_set(folder: Path, split: Split) -> TestSet:
     """Take the validation or the test set of a data folder.
@@ -49,19 +54,31 @@ def text_test_set(source: Path, reference: Path, language: str) -> TestSet:
     )
 
 
-def translate_all(translator: Translator, lines: Sequence[str]) -> list[str]:
-    """Translate lines, with progress."""
+def translate_all(
+    translator: Translator,
+    lines: Sequence[str],
+    *,
+    task: str,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[str] | None:
+    """Translate lines, with progress; gives up, with nothing, where `stop` says so."""
     texts = [""] * len(lines)
-    with Progress("translating", total=len(lines), unit="sentences") as progress:
+    with Progress(task, total=len(lines), unit="sentences") as progress:
         for batch in translator.batches(lines):
             for number, translation in batch:
                 texts[number] = translation.text
             progress.advance(len(batch))
+            if stop():
+                return None
     return texts
 
 
 def lookup_scores(folder: Path, test: TestSet) -> Scores:
-    """Score the translation of each sentence's nearest training sentence: what copying is worth."""
+    """Score the translation of each sentence's nearest training sentence: what copying is worth.
+
+    Raises:
+        DataError: there is no such data folder.
+    """
     data = PreparedData.open(folder)
     train = data.split("train")
     sources = data.vocabularies.source.decode([ids.tolist() for ids in train.source])
@@ -70,28 +87,36 @@ def lookup_scores(folder: Path, test: TestSet) -> Scores:
     return score(found, test.target, language=test.language)
 
 
-def evaluate(model: Model, test: TestSet, settings: SearchConfig, *, output: Path) -> Scores:
-    """Translate a test set, and write and return the scores.
+def evaluate(model: Model, test: TestSet, settings: SearchConfig) -> Scores:
+    """Translate a test set and score the translations.
 
-    Args:
-        model: to be scored.
-        test: the test set.
-        settings: of the search.
-        output: JSON file for the scores and what they depend on.
+    Raises:
+        DataError: the set is empty.
     """
     if not test.source:
         raise DataError(f"{test.name} is empty: there is nothing to score")
     translator = Translator(model.network, model.vocabularies, settings)
-    scores = score(translate_all(translator, test.source), test.target, language=test.language)
+    texts = translate_all(translator, test.source, task="translating")
+    assert texts is not None
+    return score(texts, test.target, language=test.language)
+
+
+def write_scores(
+    path: Path, scores: Scores, model: Model, test: TestSet, settings: SearchConfig
+) -> None:
+    """Write the scores with what they depend on: search, model, and the test set's digest.
+
+    Raises:
+        UserError: the file can't be written.
+    """
     report: dict[str, Any] = {
         "version": __version__,
-        "test": test.name,
+        "test": {"name": test.name, "lines": len(test.source), "sha256": test.digest()},
         "scores": {entry.name: entry._asdict() for entry in scores},
         "search": settings.model_dump(mode="json"),
         "model": model.facts,
     }
-    write_whole(output, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
-    return scores
+    write_whole(path, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def show_scores(title: str, systems: dict[str, Scores]) -> None:

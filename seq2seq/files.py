@@ -22,7 +22,7 @@ def whole_folder(folder: Path) -> Generator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
-        for path in partial.iterdir():
+        for path in (*partial.iterdir(), partial):
             _flush(path)
         _replace(partial, folder)
     except OSError as error:
@@ -35,8 +35,11 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file beside its place, flush it to disk, and rename it.
 
     Raises:
-        UserError: it can't be written.
+        UserError: it can't be written, or something else than a file is there.
     """
+    path = Path(os.path.realpath(path))  # a link stays, and what it leads to is replaced
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} can't be written: it is no plain file")
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +59,12 @@ def _replace(partial: Path, folder: Path) -> None:
     old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
     if folder.is_dir():  # a file there makes the second rename fail
         folder.rename(old)
-    partial.rename(folder)
+    try:
+        partial.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise
     _flush(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 

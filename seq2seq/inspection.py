@@ -1,11 +1,11 @@
 """Looking inside a model: which source pieces it attended to for each piece that it wrote."""
 
 import contextlib
-import os
 import re
 import textwrap
 import warnings
 from collections.abc import Generator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from seq2seq.errors import UserError
+from seq2seq.files import write_whole
 from seq2seq.model.network import Network
 from seq2seq.model_folder import Model
 from seq2seq.terminal import say, visible
-from seq2seq.translation import Translator, blank
-from seq2seq.vocabulary import BOS, EOS
+from seq2seq.translation import Translator
+from seq2seq.vocabulary import BOS, EOS, blank
 
 _CELL = 0.34  # inches
 _LONGEST_SIDE = 30.0  # inches: viewers still open it
@@ -59,26 +60,15 @@ def draw_attention(
     assert source_pieces, "a picture needs a source piece"
     assert len(weights) == len(target_pieces) > 0, "weights have one row for each target piece"
     assert all(len(row) == len(source_pieces) for row in weights), "and one column for each source"
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_picture(source_pieces, target_pieces, weights, unfinished, title)
-        unfinished.replace(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"the picture can't be written to `{path}`: {reason}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+    write_whole(path, _picture(source_pieces, target_pieces, weights, title))
 
 
-def _write_picture(
+def _picture(
     source_pieces: Sequence[str],
     target_pieces: Sequence[str],
     weights: Sequence[Sequence[float]],
-    path: Path,
     title: str,
-) -> None:
+) -> bytes:
     # Loading matplotlib takes a second that only those who draw should wait.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -98,8 +88,10 @@ def _write_picture(
     bar = figure.add_axes((1 + 0.2 / width, 1 - bar_height, 0.12 / width, bar_height))
     figure.colorbar(image, cax=bar, ticks=[0.0, 0.5, 1.0]).outline.set_visible(False)
     bar.tick_params(labelsize=8, length=2)
+    content = BytesIO()
     with _missing_glyphs_told():
-        figure.savefig(path, format="png", bbox_inches="tight", pad_inches=0.15)
+        figure.savefig(content, format="png", bbox_inches="tight", pad_inches=0.15)
+    return content.getvalue()
 
 
 def _label(
@@ -174,6 +166,8 @@ def inspect_attention(model: Model, sentence: str, path: Path) -> str:
     """
     if blank(sentence):
         raise UserError("the sentence to inspect is blank: give some text")
+    if any("\ud800" <= character <= "\udfff" for character in sentence):
+        raise UserError("the sentence to inspect is not UTF-8")
     vocabularies = model.vocabularies
     translator = Translator(model.network, vocabularies, model.config.search)
     (translation,) = translator.translate([sentence])

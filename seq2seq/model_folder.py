@@ -98,6 +98,18 @@ def _description(folder: Path) -> dict[str, Any]:
     return description
 
 
+def model_facts(folder: Path) -> dict[str, Any]:
+    """Read what is known of a model, without its weights."""
+    return _description(folder).get("facts", {})
+
+
+def copy_weights(network: Network, weights: dict[str, torch.Tensor]) -> None:
+    """Put saved weights into a network; a tied tensor has one name."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(weights[name])
+
+
 def _load_weights(network: Network, path: Path) -> None:
     wanted = dict(network.named_parameters())
     try:
@@ -107,6 +119,4 @@ def _load_weights(network: Network, path: Path) -> None:
     shapes = {name: tuple(parameter.shape) for name, parameter in wanted.items()}
     if {name: tuple(tensor.shape) for name, tensor in weights.items()} != shapes:
         raise ModelError(f"the weights {path} don't fit the network that {_CONFIG} describes")
-    with torch.no_grad():
-        for name, parameter in wanted.items():
-            parameter.copy_(weights[name])
+    copy_weights(network, weights)

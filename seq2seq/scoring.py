@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
-import sacrebleu
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
@@ -57,6 +56,3 @@ def _score(
 ) -> Score:
     result = cast(Any, metric).corpus_score(list(hypotheses), [list(references)])
     return Score(name, float(result.score), str(cast(Any, metric).get_signature()))
-
-
-SACREBLEU_VERSION = sacrebleu.__version__

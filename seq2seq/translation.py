@@ -15,7 +15,7 @@ from seq2seq.model.network import Network
 from seq2seq.model_folder import load_model
 from seq2seq.search import Symbols, search
 from seq2seq.terminal import Progress
-from seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabularies
+from seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabularies, blank
 
 _SYMBOLS = Symbols(start=BOS, end=EOS, never=(PAD, BOS, UNK))
 WINDOW = 1024  # lines that are translated, and written, together
@@ -119,8 +119,3 @@ def _decoded(lines: Sequence[bytes], start: int) -> list[str]:
         except UnicodeDecodeError as error:
             raise DataError(f"line {number} of the input is not UTF-8: convert it first") from error
     return texts
-
-
-def blank(line: str) -> bool:
-    """Whether a line has nothing to see: only spaces, controls and invisible signs, or nothing."""
-    return not any(character.isprintable() and not character.isspace() for character in line)

@@ -30,6 +30,11 @@ def normalize(text: str) -> str:
     return unicodedata.normalize("NFC", _BREAKS.sub(" ", text.replace(_BYTE_ORDER_MARK, "")))
 
 
+def blank(line: str) -> bool:
+    """Whether a line has nothing to see: only spaces, controls and invisible signs, or nothing."""
+    return not any(character.isprintable() and not character.isspace() for character in line)
+
+
 class Vocabulary:
     """One SentencePiece model: text to ids and back."""
 

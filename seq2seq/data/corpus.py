@@ -7,7 +7,7 @@ break, and a `\r` before it belongs to the line end.
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
@@ -100,8 +100,7 @@ class _Text:
 
     def origin(self) -> dict[str, str]:
         """Name each file with the digest of its content."""
-        files = [file for pair in self._files.values() if pair for file in pair]
-        return {str(file): _digest(file) for file in files}
+        return _digests(file for pair in self._files.values() if pair for file in pair)
 
 
 class _Hub:
@@ -122,12 +121,14 @@ class _Hub:
         rows = self._load(cast(str, self._splits[split]))
         source = self._column(rows, self._corpus.source_column, self._data.source)
         target = self._column(rows, self._corpus.target_column, self._data.target)
-        for row in rows:
+        # Other columns may be pictures or sound, which would be decoded for nothing.
+        for row in rows.select_columns(sorted({source[0], target[0]})):
             left, right = (self._text(row, column) for column in (source, target))
             yield left, right
 
     def origin(self) -> dict[str, str]:
-        return {}
+        folder = Path(self._corpus.name)
+        return _digests(path for path in sorted(folder.rglob("*")) if path.is_file())
 
     def _load(self, split: str) -> Any:
         import datasets  # slow to import; only this kind of corpus needs it
@@ -222,9 +223,15 @@ def read_lines(path: Path) -> Iterator[str]:
         raise DataError(f"{path} can't be read: {error.strerror or error}") from error
 
 
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror or error}") from error
+def _digests(files: Iterable[Path]) -> dict[str, str]:
+    """Digest the files that are there; a missing one is found when it is read."""
+    digests: dict[str, str] = {}
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                digests[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise DataError(f"{path} can't be read: {error.strerror or error}") from error
+    return digests

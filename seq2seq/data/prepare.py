@@ -16,7 +16,7 @@ from seq2seq.data.prepared import FORMAT, Manifest, SplitCounts, split_path
 from seq2seq.errors import DataError
 from seq2seq.files import whole_folder
 from seq2seq.terminal import Progress, say
-from seq2seq.vocabulary import Vocabularies, train_vocabularies
+from seq2seq.vocabulary import Vocabularies, blank, train_vocabularies
 
 _CHUNK = 2000  # pairs encoded and written at a time
 _IDS = pyarrow.list_(pyarrow.uint32())
@@ -86,8 +86,11 @@ def _build(
     folder: Path, config: Config, corpus: Corpus, settings: dict[str, Any], origin: dict[str, str]
 ) -> Manifest:
     say(f"reading the training text ({config.data.source} → {config.data.target})")
+    for split in SPLITS:
+        if corpus.has(split):
+            next(corpus.pairs(split), None)  # a missing file is found before the long work
     train = list(corpus.pairs("train"))
-    kept = [pair for pair in train if all(side.strip() for side in pair)]
+    kept = [pair for pair in train if not any(blank(side) for side in pair)]
     if not kept:
         raise DataError("the training corpus is empty: no pair has text on both sides")
     say(f"learning the vocabulary from {len(kept):,} pairs")
@@ -174,7 +177,7 @@ def _encode(chunk: list[Pair], vocabularies: Vocabularies) -> list[dict[str, Any
 
 def _unfit(row: dict[str, Any], pair: Pair, limit: int, removed: Counter[str]) -> bool:
     lengths = (len(row["source"]), len(row["target"]))
-    if min(lengths) == 0 or not all(side.strip() for side in pair):
+    if min(lengths) == 0 or any(blank(side) for side in pair):
         removed["empty"] += 1
     elif max(lengths) > limit:
         removed["too_long"] += 1

@@ -119,7 +119,9 @@ class Boundary(lightning.Callback):
         write_checkpoint(checkpoint_path(self._checkpoints, state.step), self._contents())
         kept = self._config.training.checkpoint
         best = state.best_steps(kept.keep_best)
-        remove_checkpoints(self._checkpoints, keep_last=kept.keep_last, keep_steps=best)
+        remove_checkpoints(
+            self._checkpoints, step=state.step, keep_last=kept.keep_last, keep_steps=best
+        )
 
 
 def end_reason(state: RunState, config: Config) -> str:

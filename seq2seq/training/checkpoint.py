@@ -78,10 +78,14 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def remove_checkpoints(folder: Path, *, keep_last: int, keep_steps: list[int]) -> None:
-    """Delete all but the newest and those of certain steps."""
-    paths = checkpoints(folder)
-    kept = {*paths[-keep_last:], *(checkpoint_path(folder, step) for step in keep_steps)}
-    for path in paths:
+def remove_checkpoints(folder: Path, *, step: int, keep_last: int, keep_steps: list[int]) -> None:
+    """Delete all but the newest and those of certain steps.
+
+    Those of later steps than `step`, which has just been saved, are damaged ones that were passed
+    over: they must not count as the newest.
+    """
+    paths = [path for path in checkpoints(folder) if path <= checkpoint_path(folder, step)]
+    kept = {*paths[-keep_last:], *(checkpoint_path(folder, best) for best in keep_steps)}
+    for path in checkpoints(folder):
         if path not in kept:
-            path.unlink()
+            path.unlink(missing_ok=True)

@@ -18,8 +18,23 @@ from seq2seq.training.state import RunState
 class TranslationModule(lightning.LightningModule):
     """One batch of Lightning's is one optimizer step of ours, cut into micro-batches."""
 
-    def __init__(self, network: Network, config: Config, state: RunState):
+    def __init__(
+        self,
+        network: Network,
+        config: Config,
+        state: RunState,
+        saved_optimizer: dict[str, Any] | None = None,
+    ):
+        """Set up the module.
+
+        Args:
+            network: to be trained.
+            config: of the run.
+            state: where the run stands.
+            saved_optimizer: state of the optimizer to go on from.
+        """
         super().__init__()
+        self._saved_optimizer = saved_optimizer
         self.automatic_optimization = False
         self.network = network
         self.settings = config
@@ -33,7 +48,17 @@ class TranslationModule(lightning.LightningModule):
         )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Hand over the optimizer."""
+        """Hand over the optimizer, with the state that was saved.
+
+        Lightning calls this when the weights are on their device. Loaded before, the step counts
+        would stay on the CPU, where the fused optimizer of a GPU can't use them.
+        """
+        if self._saved_optimizer is not None:
+            self.optimizer.load_state_dict(self._saved_optimizer)
+            self._saved_optimizer = None
+        settings = self.settings.training.optimizer
+        for group in self.optimizer.param_groups:  # these may have changed since they were saved
+            group |= {"betas": settings.betas, "weight_decay": settings.weight_decay}
         return self.optimizer
 
     def training_step(self, step: Step, batch_idx: int) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """What a run tells: the bar, lines about validations, `metrics.jsonl`."""
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from seq2seq.data.batch import Step
 from seq2seq.errors import UserError
+from seq2seq.files import write_whole
 from seq2seq.terminal import Progress, say
 from seq2seq.training.state import RunState
 from seq2seq.training.validation import Validation
@@ -28,9 +30,9 @@ class Report:
     def begin(self, state: RunState) -> None:
         """Drop the lines of steps that are going to be computed again."""
         if self._path.exists():
-            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if json.loads(line)["step"] <= state.step]
-            self._path.write_text("".join(kept), encoding="utf-8")
+            lines = self._path.read_bytes().splitlines(keepends=True)
+            kept = [line for line in lines if (_step_of(line) or math.inf) <= state.step]
+            write_whole(self._path, b"".join(kept))
         self._since = time.monotonic()
 
     def step(self, state: RunState, step: Step, outputs: dict[str, Tensor]) -> None:
@@ -51,7 +53,11 @@ class Report:
         if not self._outputs:
             return
         collected = {
-            name: torch.stack([outputs[name] for outputs in self._outputs]).double().mean().item()
+            name: torch.stack([outputs[name] for outputs in self._outputs])
+            .cpu()
+            .double()
+            .mean()
+            .item()
             for name in self._outputs[0]
         }
         now = time.monotonic()
@@ -100,5 +106,16 @@ class Report:
         self._since = time.monotonic()
 
     def _write(self, **entry: Any) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise UserError(f"{self._path} can't be written: {error.strerror}") from error
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step that a line is about; none for one that a kill cut off."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -12,6 +12,8 @@ from typing import Any, cast
 
 import pytorch_lightning as lightning
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from pydantic import ValidationError
 
 from seq2seq import __version__
 from seq2seq.config import Config
@@ -22,8 +24,7 @@ from seq2seq.data.prepared import PreparedData
 from seq2seq.errors import ModelError, UserError
 from seq2seq.evaluation import show_scores
 from seq2seq.files import write_whole
-from seq2seq.model.network import Network
-from seq2seq.model_folder import Model, load_model, new_network, save_model
+from seq2seq.model_folder import Model, copy_weights, model_facts, new_network, save_model
 from seq2seq.scoring import Score, Scores
 from seq2seq.terminal import Progress, say
 from seq2seq.training.boundary import Boundary, end_reason
@@ -82,10 +83,8 @@ def _run(
     network = new_network(config, data.vocabularies)
     state = RunState() if saved is None else RunState.from_plain(saved["state"])
     if saved is not None:
-        _load_weights(network, saved["weights"])
-    module = TranslationModule(network, config, state)
-    if saved is not None:
-        module.optimizer.load_state_dict(saved["optimizer"])
+        copy_weights(network, saved["weights"])
+    module = TranslationModule(network, config, state, saved["optimizer"] if saved else None)
     steps = StepDataset(
         data.split("train"),
         seed=config.seed,
@@ -144,7 +143,13 @@ def _fit(
         loader = step_loader(steps, start=state.position, number=max(1, remaining))
         trainer = make_trainer(config, boundary)
         stop.begin()
-        trainer.fit(module, loader)
+        try:
+            trainer.fit(module, loader)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                "the device's memory is too small for a batch: lower training.tokens_per_device"
+                f" (now {config.training.tokens_per_device}) or search.tokens_per_batch"
+            ) from error
 
 
 def make_trainer(config: Config, boundary: Boundary) -> lightning.Trainer:
@@ -160,6 +165,7 @@ def make_trainer(config: Config, boundary: Boundary) -> lightning.Trainer:
         deterministic=config.trainer.deterministic or None,
         max_epochs=1,
         callbacks=[boundary],
+        plugins=[LightningEnvironment()],  # one process, whatever SLURM's variables say
         default_root_dir=config.training.folder,
         logger=False,
         enable_checkpointing=False,
@@ -188,12 +194,6 @@ def _set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads or usable or 1)
 
 
-def _load_weights(network: Network, weights: dict[str, torch.Tensor]) -> None:
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            parameter.copy_(weights[name])
-
-
 def _check_same(saved: dict[str, Any], config: Config, fingerprint: str) -> None:
     """Refuse to go on where the checkpoint would mean something else; tell the other changes."""
     folder = config.training.folder
@@ -202,7 +202,14 @@ def _check_same(saved: dict[str, Any], config: Config, fingerprint: str) -> None
             f"the run in {folder} was trained on other data than {config.data.folder} now holds:"
             " choose another training.folder, or the old data.folder"
         )
-    changes = differences(Config.model_validate(saved["config"]), config)
+    try:
+        before = Config.model_validate(saved["config"])
+    except ValidationError as error:
+        raise ModelError(
+            f"the run in {folder} was begun by version {saved['version']}, whose settings this"
+            f" version ({__version__}) doesn't know: choose another training.folder"
+        ) from error
+    changes = differences(before, config)
     fixed = [
         change for change in changes if change.startswith(_FIXED) and not change.startswith(_FREE)
     ]
@@ -224,7 +231,7 @@ def _tell_end(config: Config, state: RunState, stop: StopRequest) -> None:
     say(f"the run is done after {state.seconds / 60:.0f} min of training: {reason}")
     if state.best is not None:
         folder = config.training.folder / "model"
-        facts = load_model(folder).facts
+        facts = model_facts(folder)
         scores = Scores(*(Score(**entry) for entry in facts["validation"].values()))
         title = f"validation, beam {config.validation_search.beam}"
         show_scores(title, {f"{folder} (step {facts['step']:,})": scores})

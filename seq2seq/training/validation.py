@@ -7,10 +7,10 @@ import torch
 from seq2seq.config import Config
 from seq2seq.data.loader import Position, StepDataset
 from seq2seq.data.prepared import PreparedData
+from seq2seq.evaluation import translate_all
 from seq2seq.model.loss import token_loss
 from seq2seq.model.network import Network
 from seq2seq.scoring import Scores, score
-from seq2seq.terminal import Progress
 from seq2seq.training.stopping import StopRequest
 from seq2seq.translation import Translator
 
@@ -38,10 +38,12 @@ class Validator:
     def __init__(self, data: PreparedData, config: Config):
         self._data, self._config = data, config
         self._text = data.text("validation")
+        pairs = data.split("validation")
+        longest = int(pairs.target.lengths.max(initial=0)) + 1  # data.max_length is for training
         self._steps = StepDataset(
-            data.split("validation"),
+            pairs,
             seed=0,
-            tokens_per_step=config.training.tokens_per_step,
+            tokens_per_step=max(config.training.tokens_per_step, longest),
             tokens_per_device=config.training.tokens_per_device,
         )
 
@@ -49,7 +51,12 @@ class Validator:
         """Score a network, or give up with nothing when asked to stop."""
         network.eval()
         try:
-            hypotheses = self._translate(network, stop)
+            hypotheses = translate_all(
+                Translator(network, self._data.vocabularies, self._config.validation_search),
+                self._text.source,
+                task="validation",
+                stop=lambda: bool(stop),
+            )
             loss = None if hypotheses is None else self._loss(network, stop)
         finally:
             network.train()
@@ -60,18 +67,6 @@ class Validator:
         rows = zip(self._text.source, hypotheses, references, strict=True)
         samples = [Sample(*row) for row in list(rows)[: self._config.validation.samples]]
         return Validation(scores, loss, samples)
-
-    def _translate(self, network: Network, stop: StopRequest) -> list[str] | None:
-        translator = Translator(network, self._data.vocabularies, self._config.validation_search)
-        hypotheses = [""] * len(self._text.source)
-        with Progress("validation", total=len(hypotheses), unit="sentences") as progress:
-            for batch in translator.batches(self._text.source):
-                for number, translation in batch:
-                    hypotheses[number] = translation.text
-                progress.advance(len(batch))
-                if stop:
-                    return None
-        return hypotheses
 
     @torch.no_grad()
     def _loss(self, network: Network, stop: StopRequest) -> float | None:

@@ -264,6 +264,25 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "no such device": (["train", "{config}", "trainer.accelerator=cuda"], ["cuda", "cpu"]),
     "reference alone": (["evaluate", "{model}", "--reference", "x"], ["--source"]),
     "blank sentence": (["inspect", "{model}", "  "], ["blank"]),
+    "sentence of odd bytes": (["inspect", "{model}", "caf\udce9"], ["UTF-8"]),
+    "picture in place of a folder": (
+        ["inspect", "{model}", "The dog.", "--output", "{folder}/other"],
+        ["{folder}/other", "no plain file"],
+    ),
+    "schema of one config": (["config", "{config}", "--schema"], ["--schema"]),
+    "split beside files": (
+        [
+            "evaluate",
+            "{model}",
+            "--split",
+            "test",
+            "--source",
+            "{folder}/a",
+            "--reference",
+            "{folder}/b",
+        ],
+        ["--split", "no effect"],
+    ),
 }
 
 
@@ -306,6 +325,14 @@ def test_words_that_cannot_be_read_are_refused(
     assert ended.status == 2
     assert said.lower() in ended.messages.lower()
     assert "Traceback" not in ended.messages
+
+
+def test_no_standard_input_is_said(trained: Path) -> None:
+    line = f"{sys.executable} -m seq2seq translate {trained / 'run' / 'model'} <&-"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no standard input" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_ctrl_c_ends_a_translation_quietly(trained: Path) -> None:

@@ -290,3 +290,37 @@ def test_lightning_installs_no_signal_handler(config: Config) -> None:
 
     replaced = getattr(signal_connector, "_SignalConnector", None)
     assert hasattr(replaced, "register_signal_handlers"), "the name that is replaced is gone"
+
+
+def test_settings_of_the_optimizer_that_changed_take_effect(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_until(config, 3, monkeypatch)
+    changed = update(config, training={"optimizer": {"weight_decay": 0.7, "betas": (0.5, 0.6)}})
+    run(changed, resume=True)
+    (group,) = content(changed, 14)["optimizer"]["param_groups"]
+    assert (group["weight_decay"], tuple(group["betas"])) == (0.7, (0.5, 0.6))
+
+
+def test_a_metrics_line_that_a_kill_cut_off_is_dropped(
+    uninterrupted: Config, stopped: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_until(stopped, 5, monkeypatch)
+    with (stopped.training.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "tra')
+    run(stopped, resume=True)
+    assert_same_end(uninterrupted, stopped, 14)
+
+
+def test_a_long_line_of_the_validation_set_is_validated(tmp_path: Path, config: Config) -> None:
+    for language in ("en", "de"):
+        with (tmp_path / f"validation.{language}").open("a") as file:
+            file.write("der " * 700 + "\n")
+    short = {"max_length": 60}
+    assert run(update(config, data=short, training={"tokens_per_step": 128})).step == 14
+
+
+def test_a_prepared_folder_needs_its_text_no_more(tmp_path: Path, config: Config) -> None:
+    run(update(config, training={"steps": 2}))
+    (tmp_path / "train.en").unlink()
+    assert run(config, resume=True).step == 14

@@ -260,11 +260,14 @@ TABLE: list[tuple[str, str]] = [
         "x.yaml:1: data.corpus.kind: must be 'sample', 'hub' or 'text', but is null",
     ),
     # values
-    ("seed: x", "x.yaml:1: seed: must be a whole number ≥ 0, but is 'x'"),
-    ("seed: -1", "x.yaml:1: seed: must be a whole number ≥ 0, but is -1"),
-    ("seed:", "x.yaml:1: seed: must be a whole number ≥ 0, but is null"),
-    ("seed: {a: 1}", "x.yaml:1: seed: must be a whole number ≥ 0, but is a section with a"),
-    ("seed: [1]", "x.yaml:1: seed: must be a whole number ≥ 0, but is [1]"),
+    ("seed: x", "x.yaml:1: seed: must be a whole number ≥ 0 and ≤ 4294967295, but is 'x'"),
+    ("seed: -1", "x.yaml:1: seed: must be a whole number ≥ 0 and ≤ 4294967295, but is -1"),
+    ("seed:", "x.yaml:1: seed: must be a whole number ≥ 0 and ≤ 4294967295, but is null"),
+    (
+        "seed: {a: 1}",
+        "x.yaml:1: seed: must be a whole number ≥ 0 and ≤ 4294967295, but is a section with a",
+    ),
+    ("seed: [1]", "x.yaml:1: seed: must be a whole number ≥ 0 and ≤ 4294967295, but is [1]"),
     ("model: 5", "x.yaml:1: model: must be a section, but is 5"),
     ("model:", "x.yaml:1: model: must be a section, but is null"),
     ("data: {source: [en]}", "x.yaml:1: data.source: must be text, but is [en]"),
@@ -291,7 +294,7 @@ TABLE: list[tuple[str, str]] = [
     ),
     (
         "trainer: {threads: 0}",
-        "x.yaml:1: trainer.threads: must be a whole number ≥ 1 or null, but is 0",
+        "x.yaml:1: trainer.threads: must be a whole number ≥ 1 and ≤ 1024 or null, but is 0",
     ),
     (
         "training: {optimizer: {learning_rate: inf}}",
@@ -327,7 +330,7 @@ TABLE: list[tuple[str, str]] = [
     ),
     (
         "seed: " + 100 * "x",
-        "x.yaml:1: seed: must be a whole number ≥ 0, but is '" + 78 * "x" + "…",
+        "x.yaml:1: seed: must be a whole number ≥ 0 and ≤ 4294967295, but is '" + 78 * "x" + "…",
     ),
     # rules over several keys
     (
@@ -404,11 +407,14 @@ def test_alias_of_what_it_stands_in():
         (["=5"], "must be section.key=value, such as training.steps=1000, but is '=5'"),
         (["a.=5"], "must be section.key=value, such as training.steps=1000, but is 'a.=5'"),
         (["kind=text"], "kind: unknown key; did you mean 'data.corpus.kind'?"),
-        (["seed=x"], "seed: must be a whole number ≥ 0, but is 'x'"),
+        (["seed=x"], "seed: must be a whole number ≥ 0 and ≤ 4294967295, but is 'x'"),
         (["steps=5"], "steps: unknown key; did you mean 'training.steps'?"),
         (["training.stps=5"], "training.stps: unknown key; did you mean 'training.steps'?"),
         (["modle.tied=none"], "modle: unknown key; did you mean 'model'?"),
-        (["seed.x=5"], "seed: must be a whole number ≥ 0, but is a section with x"),
+        (
+            ["seed.x=5"],
+            "seed: must be a whole number ≥ 0 and ≤ 4294967295, but is a section with x",
+        ),
         (["model=5"], "model: must be a section, but is 5"),
         (["seed=1", "seed=1"], "seed: is given twice"),
         (["search={beam: 1}", "search.beam=1"], "search.beam: is given twice"),
@@ -474,7 +480,7 @@ search: &s {beam: 1}
     overrides = ["training.optimizer.clip=0", "steps", "training.log_every=[", "trainr.threads=1"]
     assert mistakes(text, *overrides) == [
         "14 mistakes in x.yaml:",
-        "x.yaml:1: seed: must be a whole number ≥ 0, but is -1",
+        "x.yaml:1: seed: must be a whole number ≥ 0 and ≤ 4294967295, but is -1",
         "x.yaml:2: data.corpus.train: is missing, but data.corpus of kind 'text' needs it",
         "x.yaml:2: data.corpus.validation: is missing, but data.corpus of kind 'text' needs it",
         "x.yaml:4: model.hiden_size: unknown key; did you mean 'model.encoder_size' or"
@@ -574,7 +580,7 @@ def configs(draw: st.DrawFn) -> Config:
     )
     return Config.model_validate(
         {
-            "seed": draw(st.integers(0, 10**20)),
+            "seed": draw(st.integers(0, 2**32 - 1)),
             "data": {"source": draw(TEXT), "folder": draw(PATH), "corpus": draw(corpora)},
             "vocabulary": {"split_digits": draw(st.booleans())},
             "training": {
@@ -586,7 +592,7 @@ def configs(draw: st.DrawFn) -> Config:
                 },
             },
             "validation": {"search": draw(st.none() | st.just({"beam": draw(WHOLE)}))},
-            "trainer": {"threads": draw(st.none() | WHOLE)},
+            "trainer": {"threads": draw(st.none() | st.integers(1, 1024))},
         }
     )
 

@@ -136,3 +136,20 @@ def test_a_disk_that_is_full_leaves_the_old_file(tmp_path: Path) -> None:
     done = run(script, tmp_path / "file")
     assert done.stdout == f"{tmp_path / 'file'} can't be written: File too large\n"
     assert content(tmp_path) == {"file": "old"}
+
+
+def test_what_is_no_plain_file_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path, Path(".")):
+        with pytest.raises(UserError, match="no plain file"):
+            write_whole(path, b"x")
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    link, file = tmp_path / "link", tmp_path / "file"
+    link.symlink_to(file)
+    write_whole(link, b"x")
+    assert link.is_symlink()
+    assert file.read_bytes() == b"x"

@@ -180,6 +180,13 @@ def test_the_newest_and_the_best_are_kept(
 ) -> None:
     write_steps(tmp_path, 10, 20, 30, 40, 50)
     (tmp_path / "notes.txt").write_text("mine")
-    remove_checkpoints(tmp_path, keep_last=keep_last, keep_steps=keep_steps)
+    remove_checkpoints(tmp_path, step=50, keep_last=keep_last, keep_steps=keep_steps)
     assert names(tmp_path) == kept
     assert (tmp_path / "notes.txt").exists()
+
+
+def test_damaged_ones_that_were_passed_over_do_not_count_as_the_newest(tmp_path: Path) -> None:
+    write_steps(tmp_path, 10, 20, 30)  # 30 was damaged: the run went on from 20, and came to 25
+    write_steps(tmp_path, 25)
+    remove_checkpoints(tmp_path, step=25, keep_last=2, keep_steps=[])
+    assert names(tmp_path) == [20, 25]

@@ -104,3 +104,17 @@ def test_a_gradient_that_is_not_finite_changes_nothing(tmp_path: Path) -> None:
     module.optimizer.step()
     for parameter, was in zip(module.parameters(), before, strict=True):
         assert torch.equal(parameter, was)
+
+
+def test_a_saved_optimizer_is_loaded_when_lightning_has_moved_the_weights() -> None:
+    """Loaded before, its step counts would stay on the CPU, and end a resumed run on a GPU."""
+    old = make_module()
+    for parameter in old.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    old.optimizer.step()
+    new = make_module()
+    module = TranslationModule(new.network, new.settings, RunState(), old.optimizer.state_dict())
+    assert not module.optimizer.state
+    loaded = module.configure_optimizers()
+    for parameter, was in zip(module.parameters(), old.parameters(), strict=True):
+        assert torch.equal(loaded.state[parameter]["exp_avg"], old.optimizer.state[was]["exp_avg"])
