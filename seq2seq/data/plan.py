@@ -36,8 +36,8 @@ def plan_epoch(lengths: Lengths, *, seed: int, epoch: int, tokens_per_step: int)
         The batches: indices of examples in order of length. Every example is in exactly one.
     """
     assert lengths.target.max(initial=0) <= tokens_per_step, "the config sees to it"
-    random = numpy.random.Generator(numpy.random.Philox(key=[seed, epoch]))
-    shuffled = random.permutation(len(lengths.target))
+    bits = numpy.random.Philox(key=[seed, epoch])
+    shuffled = _shuffle(bits, len(lengths.target))
     order = shuffled[numpy.lexsort((lengths.source[shuffled], lengths.target[shuffled]))]
     ends = numpy.cumsum(lengths.target[order])
     starts = [0]
@@ -45,7 +45,16 @@ def plan_epoch(lengths: Lengths, *, seed: int, epoch: int, tokens_per_step: int)
         before = ends[starts[-1] - 1] if starts[-1] else 0
         starts.append(int(numpy.searchsorted(ends, before + tokens_per_step, side="right")))
     batches = [order[start:end] for start, end in pairwise(starts)]
-    return [batches[index] for index in random.permutation(len(batches))]
+    return [batches[index] for index in _shuffle(bits, len(batches))]
+
+
+def _shuffle(bits: numpy.random.Philox, number: int) -> Indices:
+    """Put 0 … number - 1 in random order.
+
+    numpy promises the bits of a generator for all its versions, but not what its `permutation`
+    makes of them.
+    """
+    return numpy.argsort(bits.random_raw(number), kind="stable")
 
 
 def cut(
