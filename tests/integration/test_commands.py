@@ -50,7 +50,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     config = make_config(
         folder,
-        pairs=400,
+        pairs=1000,
         model={
             "embedding_size": 32,
             "encoder_size": 32,
