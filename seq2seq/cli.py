@@ -1,6 +1,7 @@
 """The commands. Each imports what it needs itself: `seq2seq config` never waits for torch."""
 
 import sys
+from contextlib import nullcontext
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -9,7 +10,7 @@ import typer
 
 from seq2seq import __version__
 from seq2seq.errors import UserError
-from seq2seq.terminal import say, use_plain, visible
+from seq2seq.terminal import Progress, say, use_plain, visible
 
 _HELP = """Train LSTM translation models, and translate with them.
 
@@ -123,6 +124,7 @@ def evaluate(
     """
     from seq2seq import evaluation
     from seq2seq.model_folder import default_device, load_model
+    from seq2seq.translation import search_settings
 
     loaded = load_model(model, device=default_device())
     folder = data or loaded.config.data.folder
@@ -134,7 +136,7 @@ def evaluate(
         test = evaluation.text_test_set(source, reference, loaded.config.data.target)
     else:
         test = evaluation.prepared_test_set(folder, split or "test")
-    settings = loaded.config.search.model_copy(update={"beam": beam} if beam else {})
+    settings = search_settings(loaded, beam)
     baseline = {"nearest training source": evaluation.lookup_scores(folder, test)} if lookup else {}
     scores = evaluation.evaluate(loaded, test, settings)
     title = f"{test.name}: {len(test.source)} pairs, beam {settings.beam}"
@@ -151,18 +153,22 @@ def translate(
 
     Example: seq2seq translate runs/quickstart/model < in.txt > out.txt
     """
-    from seq2seq.model_folder import default_device, load_model
+    from seq2seq.model_folder import default_device
     from seq2seq.translation import WINDOW, Translator, translate_stream
 
-    loaded = load_model(model, device=default_device())
-    settings = loaded.config.search.model_copy(update={"beam": beam} if beam else {})
-    translator = Translator(loaded.network, loaded.vocabularies, settings)
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
         raise UserError("there is no standard input to translate: give some with < FILE")
+    translator = Translator.load(model, beam=beam, device=default_device())
     window = 1 if sys.stdin.isatty() else WINDOW  # a person typing wants each answer at once
-    for translations in translate_stream(translator, sys.stdin.buffer, window=window):
-        sys.stdout.buffer.write(translations)
-        sys.stdout.buffer.flush()
+    windows = translate_stream(translator, sys.stdin.buffer, window=window)
+    # No bar between lines that a person types or reads.
+    watched = sys.stdin.isatty() or sys.stdout.isatty()
+    with nullcontext() if watched else Progress("translating", total=0, unit="lines") as progress:
+        for translations in windows:
+            sys.stdout.buffer.write(translations)
+            sys.stdout.buffer.flush()
+            if progress is not None:
+                progress.advance(translations.count(b"\n"))
 
 
 @app.command()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from seq2seq.model.attention import Memory
 from seq2seq.model.decoder import State
-from seq2seq.model.network import Scores
+from seq2seq.model.network import StepScores
 
 
 @runtime_checkable
@@ -23,7 +23,7 @@ class Scorer(Protocol):
         """Make the state before the first token."""
         ...
 
-    def step(self, memory: Memory, state: State, tokens: Tensor) -> Scores:
+    def step(self, memory: Memory, state: State, tokens: Tensor) -> StepScores:
         """Score what may follow."""
         ...
 

@@ -12,9 +12,8 @@ from seq2seq.config import SearchConfig
 from seq2seq.data.batch import pad
 from seq2seq.errors import DataError
 from seq2seq.model.network import Network
-from seq2seq.model_folder import load_model
+from seq2seq.model_folder import Model, load_model
 from seq2seq.search import Symbols, search
-from seq2seq.terminal import Progress
 from seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabularies, blank
 
 _SYMBOLS = Symbols(start=BOS, end=EOS, never=(PAD, BOS, UNK))
@@ -41,12 +40,10 @@ class Translator:
         self.settings = settings
 
     @staticmethod
-    def load(
-        folder: Path, *, settings: SearchConfig | None = None, device: str = "cpu"
-    ) -> "Translator":
-        """Read a model folder; `settings` replace those that the model was trained with."""
+    def load(folder: Path, *, beam: int | None = None, device: str = "cpu") -> "Translator":
+        """Read a model folder; `beam` replaces the size that the model was trained with."""
         model = load_model(folder, device=device)
-        return Translator(model.network, model.vocabularies, settings or model.config.search)
+        return Translator(model.network, model.vocabularies, search_settings(model, beam))
 
     def translate(self, lines: Sequence[str]) -> list[Translation]:
         """Translate lines; each gets exactly one translation, a blank one a blank one."""
@@ -91,6 +88,11 @@ class Translator:
         ]
 
 
+def search_settings(model: Model, beam: int | None) -> SearchConfig:
+    """Take a model's own search settings, but for the beam's size where one is given."""
+    return model.config.search.model_copy(update={"beam": beam} if beam else {})
+
+
 def translate_stream(
     translator: Translator, lines: Iterable[bytes], *, window: int = WINDOW
 ) -> Iterator[bytes]:
@@ -103,12 +105,10 @@ def translate_stream(
         DataError: a line is not UTF-8; all windows before its own have been given.
     """
     rest, start = iter(lines), 1
-    with Progress("translating", total=0, unit="lines") as progress:
-        while chosen := list(islice(rest, window)):
-            translations = translator.translate(_decoded(chosen, start))
-            yield "".join(translation.text + "\n" for translation in translations).encode()
-            start += len(chosen)
-            progress.advance(len(chosen))
+    while chosen := list(islice(rest, window)):
+        translations = translator.translate(_decoded(chosen, start))
+        yield "".join(translation.text + "\n" for translation in translations).encode()
+        start += len(chosen)
 
 
 def _decoded(lines: Sequence[bytes], start: int) -> list[str]:

@@ -85,12 +85,12 @@ def _changes(manifest: Manifest, settings: dict[str, Any], origin: dict[str, str
 def _build(
     folder: Path, config: Config, corpus: Corpus, settings: dict[str, Any], origin: dict[str, str]
 ) -> Manifest:
-    say(f"reading the training text ({config.data.source} → {config.data.target})")
-    for split in SPLITS:
-        if corpus.has(split):
-            next(corpus.pairs(split), None)  # a missing file is found before the long work
-    train = list(corpus.pairs("train"))
-    kept = [pair for pair in train if not any(blank(side) for side in pair)]
+    say(f"reading the text ({config.data.source} → {config.data.target})")
+    # All of it, so that what is wrong with a test set is found before the long work.
+    texts: dict[Split, list[Pair]] = {
+        split: list(corpus.pairs(split)) for split in SPLITS if corpus.has(split)
+    }
+    kept = [pair for pair in texts["train"] if not any(blank(side) for side in pair)]
     if not kept:
         raise DataError("the training corpus is empty: no pair has text on both sides")
     say(f"learning the vocabulary from {len(kept):,} pairs")
@@ -99,13 +99,11 @@ def _build(
     )
     vocabularies.save(folder)
     counts: dict[Split, SplitCounts] = {}
-    for split in SPLITS:
-        if corpus.has(split):
-            pairs = train if split == "train" else list(corpus.pairs(split))
-            limit = config.data.max_length if split == "train" else None
-            counts[split] = _write(folder, split, pairs, vocabularies, limit=limit)
-            if not counts[split].pairs:
-                raise DataError(f"the {split} set has no pair that can be used")
+    for split, pairs in texts.items():
+        limit = config.data.max_length if split == "train" else None
+        counts[split] = _write(folder, split, pairs, vocabularies, limit=limit)
+        if not counts[split].pairs:
+            raise DataError(f"the {split} set has no pair that can be used")
     manifest = Manifest(
         format=FORMAT,
         version=__version__,

@@ -17,7 +17,6 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 
 Ids = numpy.typing.NDArray[numpy.integer[Any]]
-Lengths = numpy.typing.NDArray[numpy.int64]
 
 
 def split_path(folder: Path, split: Split) -> Path:
@@ -96,7 +95,7 @@ class Sentences(Sequence[Ids]):
         self._starts = numpy.cumsum([0] + [len(chunk) for chunk in chunks])
 
     @property
-    def lengths(self) -> Lengths:
+    def lengths(self) -> numpy.typing.NDArray[numpy.int64]:
         """The number of ids of each sentence."""
         parts = [numpy.diff(offsets) for offsets in self._offsets]
         return (

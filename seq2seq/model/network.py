@@ -14,7 +14,7 @@ from seq2seq.model.dropout import SharedDropout, WordDropout
 from seq2seq.model.encoder import Encoder, real_positions
 
 
-class Scores(NamedTuple):
+class StepScores(NamedTuple):
     """What one step says of every hypothesis."""
 
     logits: Float[Tensor, "batch beam vocab"]
@@ -58,11 +58,11 @@ class Network(nn.Module):
         """Make the state before the first token, for `beam` hypotheses of each sentence."""
         return self.decoder.start_state(memory, beam)
 
-    def step(self, memory: Memory, state: State, tokens: Int[Tensor, "batch beam"]) -> Scores:
+    def step(self, memory: Memory, state: State, tokens: Int[Tensor, "batch beam"]) -> StepScores:
         """Score what may follow the last token of each hypothesis."""
         embedded = self._embed(self.target_embedding, tokens)
         features, state, attention = self.decoder.step(embedded, memory, state)
-        return Scores(self.output(features), state, attention)
+        return StepScores(self.output(features), state, attention)
 
     def forward(
         self,

@@ -51,7 +51,6 @@ class Boundary(lightning.Callback):
         self._config, self._steps = config, steps
         self._validator, self._report, self._stop = validator, report, stop
         self._save_best, self._contents = save_best, contents
-        self._saved_step = -1
         self._clock = time.monotonic()
 
     @property
@@ -59,7 +58,7 @@ class Boundary(lightning.Callback):
         return self._config.training.folder / "checkpoints"
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Make up for a validation that a stop cut off."""
+        """Make up for a validation that a stop cut off, and heed a stop that came early."""
         self._report.begin(pl_module.state)
         self._clock = time.monotonic()
         if pl_module.state.validation_due or self._stop:

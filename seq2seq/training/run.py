@@ -36,7 +36,7 @@ from seq2seq.training.stopping import StopRequest
 from seq2seq.training.validation import Validation, Validator
 
 # Settings that a run can't change on its way: its weights or its order would mean something else.
-_FIXED = ("seed", "model.", "vocabulary.", "training.tokens_per_step")
+_FIXED = ("seed", "model.", "training.tokens_per_step")
 _FREE = ("model.dropout.",)
 
 
@@ -64,24 +64,28 @@ def train(config: Config, *, resume: bool, stop: StopRequest) -> RunState:
     manifest = prepare(config)
     with _lock(folder):
         saved = newest_checkpoint(folder / "checkpoints")
+        state = RunState() if saved is None else RunState.from_plain(saved["state"])
         if saved is not None:
             _check_same(saved, config, manifest.fingerprint)
-            state = RunState.from_plain(saved["state"])
             if not state.validation_due and (reason := end_reason(state, config)):
                 say(f"the run is already at step {state.step:,}: {reason}; raise that to go on")
                 return state
             say(f"going on from step {state.step:,} of {config.training.steps:,}")
         write_whole(folder / "config.yaml", dump_config(config).encode())
-        return _run(config, PreparedData.open(config.data.folder), saved, stop)
+        _run(config, PreparedData.open(config.data.folder), state, saved, stop)
+        return state
 
 
 def _run(
-    config: Config, data: PreparedData, saved: dict[str, Any] | None, stop: StopRequest
-) -> RunState:
+    config: Config,
+    data: PreparedData,
+    state: RunState,
+    saved: dict[str, Any] | None,
+    stop: StopRequest,
+) -> None:
     _set_threads(config.trainer.threads)
     torch.manual_seed(config.seed)
     network = new_network(config, data.vocabularies)
-    state = RunState() if saved is None else RunState.from_plain(saved["state"])
     if saved is not None:
         copy_weights(network, saved["weights"])
     module = TranslationModule(network, config, state, saved["optimizer"] if saved else None)
@@ -99,7 +103,6 @@ def _run(
     )
     _fit(config, data, module, steps, stop)
     _tell_end(config, state, stop)
-    return state
 
 
 def _fit(
@@ -139,8 +142,9 @@ def _fit(
             save_best=save_best,
             contents=contents,
         )
-        remaining = config.training.steps - state.step
-        loader = step_loader(steps, start=state.position, number=max(1, remaining))
+        # At least one, which is never computed: a validation may be left over from the last step.
+        remaining = max(1, config.training.steps - state.step)
+        loader = step_loader(steps, start=state.position, number=remaining)
         trainer = make_trainer(config, boundary)
         stop.begin()
         try:

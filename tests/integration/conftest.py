@@ -1,10 +1,15 @@
-"""A small corpus and small settings, on which a run takes seconds."""
+"""A small corpus and small settings, on which a run takes seconds; commands run in this process."""
 
+import io
 import random
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from seq2seq import cli
 from seq2seq.config import Config
 from seq2seq.config_file import dump_config
 
@@ -89,3 +94,27 @@ def config_file(tmp_path: Path, config: Config) -> Path:
     path = tmp_path / "config.yaml"
     path.write_text(dump_config(config), encoding="utf-8")
     return path
+
+
+class Ended(NamedTuple):
+    status: int
+    output: str
+    messages: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run a command in this process."""
+
+    def run(*words: object, stdin: bytes = b"") -> Ended:
+        monkeypatch.setattr(sys, "argv", ["seq2seq", *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run

@@ -10,7 +10,7 @@ from seq2seq.errors import UserError
 from seq2seq.inspection import attention_weights, inspect_attention
 from seq2seq.model.attention import Memory
 from seq2seq.model.decoder import State
-from seq2seq.model.network import Network, Scores
+from seq2seq.model.network import Network, StepScores
 from seq2seq.search import Symbols, search
 from seq2seq.translation import Translator
 from seq2seq.vocabulary import BOS, EOS, PAD, UNK
@@ -29,7 +29,7 @@ class Recorder:
     def start(self, memory: Memory, beam: int) -> State:
         return self.network.start(memory, beam)
 
-    def step(self, memory: Memory, state: State, tokens: Tensor) -> Scores:
+    def step(self, memory: Memory, state: State, tokens: Tensor) -> StepScores:
         scores = self.network.step(memory, state, tokens)
         self.rows.append(scores.attention[0, 0])
         return scores

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seq2seq.model.attention import Memory
 from seq2seq.model.decoder import State
-from seq2seq.model.network import Network, Scores
+from seq2seq.model.network import Network, StepScores
 from seq2seq.search import Hypothesis, Scorer, Symbols, search
 from seq2seq.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK
 from tests.builders import batch_of, columns, noisy, tiny_network
@@ -47,9 +47,9 @@ class Table:
         nothing = torch.zeros(1, len(memory.values), beam, 1, dtype=torch.float64)
         return State(nothing, nothing)
 
-    def step(self, memory: Memory, state: State, tokens: Tensor) -> Scores:
+    def step(self, memory: Memory, state: State, tokens: Tensor) -> StepScores:
         attention = torch.zeros(*tokens.shape, memory.mask.shape[1], dtype=torch.float64)
-        return Scores(self.logits[tokens], state, attention)
+        return StepScores(self.logits[tokens], state, attention)
 
 
 def find(

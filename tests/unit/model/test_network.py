@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seq2seq.config import ModelConfig
 from seq2seq.data.batch import Batch
-from seq2seq.model.network import Network, Scores, build_network
+from seq2seq.model.network import Network, StepScores, build_network
 from seq2seq.vocabulary import BOS, NUM_SPECIAL
 from tests.builders import TINY, assert_close, batch_of, noisy, noisy_batch, tiny_network
 
@@ -33,10 +33,10 @@ def logits_by_sentence(network: Network, batch: Batch) -> list[Tensor]:
 
 def step_through(
     network: Network, source: Tensor, lengths: Tensor, target: list[int]
-) -> list[Scores]:
+) -> list[StepScores]:
     """Read a target token by token for every source of a batch."""
     memory = network.encode(source, lengths)
-    state, steps = network.start(memory, 1), list[Scores]()
+    state, steps = network.start(memory, 1), list[StepScores]()
     for token in (BOS, *target):
         steps.append(network.step(memory, state, torch.full((len(lengths), 1), token)))
         state = steps[-1].state
