@@ -1,16 +1,20 @@
 """The commands. Each imports what it needs itself: `seq2seq config` never waits for torch."""
 
+import os
 import sys
 from contextlib import nullcontext
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from seq2seq import __version__
-from seq2seq.errors import UserError
-from seq2seq.terminal import Progress, say, use_plain, visible
+from seq2seq.errors import CommonError, LostProcessError, UserError
+from seq2seq.terminal import Progress, complain, say, speak_as, use_plain, visible
+
+if TYPE_CHECKING:
+    from seq2seq.parallel.place import Place
 
 _HELP = """Train LSTM translation models, and translate with them.
 
@@ -27,6 +31,17 @@ Overrides = Annotated[
     typer.Argument(help="Settings that replace the file's.", metavar="[SECTION.KEY=VALUE]..."),
 ]
 ModelFolder = Annotated[Path, typer.Argument(help="Model folder.", metavar="MODEL")]
+
+
+def _find_place(devices: int | None) -> "Place":
+    """Find out which process this is; those after the first are silent, but for complaints."""
+    from seq2seq.parallel.place import find_place
+
+    place = find_place(devices)
+    speak_as("" if place.is_first else str(place))
+    # A process that has lost another one says so in a sentence; torch would print a stack to it.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    return place
 
 
 def _version(wanted: bool | None) -> None:
@@ -87,15 +102,19 @@ def train(
         from seq2seq.config_file import load_config
 
         settings = load_config(config, overrides or ())
+        place = _find_place(settings.trainer.devices)
         from seq2seq.training.boundary import end_reason
         from seq2seq.training.run import train as run
 
-        state = run(settings, resume=resume, stop=stop)
+        state = run(settings, place, resume=resume, stop=stop)
     except StopNow:
         say("stopped at once; --resume goes on from the last checkpoint, if there is one")
         raise typer.Exit(130) from None
+    except LostProcessError as error:
+        raise LostProcessError(f"{error}; --resume goes on from the last checkpoint") from error
     if stop and (state.validation_due or not end_reason(state, settings)):
-        raise typer.Exit(75)
+        # torchrun and srun take all but 0 for a failure of one process, and end the others.
+        raise typer.Exit(0 if place.is_supervised else 75)
 
 
 @app.command()
@@ -117,16 +136,24 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option(help="File for the scores; MODEL/score.json if not given.")
     ] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="Processes that translate, on a GPU each.", min=1)
+    ] = None,
 ) -> None:
     """Score a model on a test set: BLEU and chrF on detokenized text, with signatures.
 
     Example: seq2seq evaluate runs/quickstart/model
     """
+    place = _find_place(devices)
     from seq2seq import evaluation
-    from seq2seq.model_folder import default_device, load_model
+    from seq2seq.model_folder import load_model
+    from seq2seq.parallel.device import choose_device
+    from seq2seq.parallel.group import meet
+    from seq2seq.parallel.launcher import launched
     from seq2seq.translation import search_settings
 
-    loaded = load_model(model, device=default_device())
+    device = choose_device("auto", place)
+    loaded = load_model(model, device=device)
     folder = data or loaded.config.data.folder
     if source or reference:
         if not (source and reference):
@@ -138,7 +165,10 @@ def evaluate(
         test = evaluation.prepared_test_set(folder, split or "test")
     settings = search_settings(loaded, beam)
     baseline = {"nearest training source": evaluation.lookup_scores(folder, test)} if lookup else {}
-    scores = evaluation.evaluate(loaded, test, settings)
+    with launched(place) as place, meet(place) as meeting, meeting.group(device) as group:
+        scores = evaluation.evaluate(loaded, test, settings, group)
+    if not place.is_first:
+        return
     title = f"{test.name}: {len(test.source)} pairs, beam {settings.beam}"
     evaluation.show_scores(title, {"model": scores, **baseline})
     evaluation.write_scores(output or model / "score.json", scores, loaded, test, settings)
@@ -153,12 +183,13 @@ def translate(
 
     Example: seq2seq translate runs/quickstart/model < in.txt > out.txt
     """
-    from seq2seq.model_folder import default_device
+    from seq2seq.parallel.device import choose_device
+    from seq2seq.parallel.place import Place
     from seq2seq.translation import WINDOW, Translator, translate_stream
 
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
         raise UserError("there is no standard input to translate: give some with < FILE")
-    translator = Translator.load(model, beam=beam, device=default_device())
+    translator = Translator.load(model, beam=beam, device=choose_device("auto", Place()))
     window = 1 if sys.stdin.isatty() else WINDOW  # a person typing wants each answer at once
     windows = translate_stream(translator, sys.stdin.buffer, window=window)
     # No bar between lines that a person types or reads.
@@ -218,6 +249,11 @@ def main() -> NoReturn:
         sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale
     try:
         app()  # ends the process itself, with 2 for words it can't read and 130 after Ctrl-C
-    except UserError as error:
+    except LostProcessError as error:
+        complain(str(error))
+        sys.exit(1)
+    except CommonError as error:
         say(f"seq2seq: {error}")
+    except UserError as error:
+        complain(str(error))
     sys.exit(2)

@@ -264,10 +264,21 @@ class TrainerConfig(Section):
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """What computes; `auto` takes a GPU where there is one."""
+    devices: Annotated[Whole, Field(ge=1, le=1024)] | None = None
+    """Processes on each machine, on a GPU each; none: as many as torchrun or srun started, else 1.
+
+    More processes compute the same steps in less time; they aren't more work.
+    """
+    precision: Literal["float32", "float64"] = "float32"
+    """What training computes in; `float64` to compare runs, many times slower on a GPU."""
     deterministic: bool = False
     """Bit-equal repeats on a GPU too, at some cost in speed; a CPU repeats without it."""
     threads: Annotated[Whole, Field(ge=1, le=1024)] | None = None
-    """CPU threads for computing; none: as many as this process may use."""
+    """CPU threads of each process; none: its share of those that may be used."""
+    workers: Annotated[Whole, Field(ge=0, le=64)] | None = None
+    """Processes that make batches for each that computes; none: up to 4 for a GPU, else 0."""
+    timeout: Annotated[float, Field(gt=0.0, le=10080.0)] = 30.0
+    """Minutes a process waits for the others before the run ends and the late one is named."""
 
 
 class Config(Section):

@@ -18,3 +18,14 @@ class DataError(UserError):
 
 class ModelError(UserError):
     """A model folder, a run folder or a checkpoint that can't be used as it is."""
+
+
+class LostProcessError(Exception):
+    """Another process of the run is gone or late: a sentence that names it.
+
+    The command line prints it without a traceback and ends with status 1.
+    """
+
+
+class CommonError(UserError):
+    """A mistake that all processes of a run have found together: the first one tells it."""

@@ -14,6 +14,7 @@ from seq2seq.data.sample_corpus import lookup_baseline
 from seq2seq.errors import DataError
 from seq2seq.files import write_whole
 from seq2seq.model_folder import Model
+from seq2seq.parallel.group import Group
 from seq2seq.scoring import Scores, score
 from seq2seq.terminal import Progress, show_table
 from seq2seq.translation import Translator
@@ -57,20 +58,30 @@ def text_test_set(source: Path, reference: Path, language: str) -> TestSet:
 def translate_all(
     translator: Translator,
     lines: Sequence[str],
+    group: Group,
     *,
     task: str,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[str] | None:
-    """Translate lines, with progress; gives up, with nothing, where `stop` says so."""
-    texts = [""] * len(lines)
-    with Progress(task, total=len(lines), unit="sentences") as progress:
-        for batch in translator.batches(lines):
-            for number, translation in batch:
-                texts[number] = translation.text
-            progress.advance(len(batch))
+    """Translate lines with all processes of a group, which all get the whole.
+
+    Each process translates whole batches, every `world_size`-th, so that the translations don't
+    depend on the number of processes. Nothing is given where `stop` of any of them says so.
+    """
+    batches = translator.batches(lines)[group.place.rank :: group.place.world_size]
+    found: dict[int, str] = {}
+    with Progress(task, total=sum(len(b.numbers) for b in batches), unit="sentences") as progress:
+        for batch in batches:
             if stop():
-                return None
-    return texts
+                break
+            translations = translator.translate_batch(batch)
+            found |= zip(batch.numbers, (t.text for t in translations), strict=True)
+            progress.advance(len(batch.numbers))
+    parts = group.gather(None if stop() else found)
+    if None in parts:
+        return None
+    texts = {number: text for part in parts for number, text in part.items()}
+    return [texts.get(number, "") for number in range(len(lines))]
 
 
 def lookup_scores(folder: Path, test: TestSet) -> Scores:
@@ -87,8 +98,8 @@ def lookup_scores(folder: Path, test: TestSet) -> Scores:
     return score(found, test.target, language=test.language)
 
 
-def evaluate(model: Model, test: TestSet, settings: SearchConfig) -> Scores:
-    """Translate a test set and score the translations.
+def evaluate(model: Model, test: TestSet, settings: SearchConfig, group: Group) -> Scores:
+    """Translate a test set with all processes of a group, and score the translations.
 
     Raises:
         DataError: the set is empty.
@@ -96,9 +107,17 @@ def evaluate(model: Model, test: TestSet, settings: SearchConfig) -> Scores:
     if not test.source:
         raise DataError(f"{test.name} is empty: there is nothing to score")
     translator = Translator(model.network, model.vocabularies, settings)
-    texts = translate_all(translator, test.source, task="translating")
+    texts = translate_all(translator, test.source, group, task="translating")
     assert texts is not None
-    return score(texts, test.target, language=test.language)
+    return score_once(texts, test.target, group, language=test.language)
+
+
+def score_once(
+    hypotheses: Sequence[str], references: Sequence[str], group: Group, *, language: str
+) -> Scores:
+    """Score translations in the first process of a group, and let all have the scores."""
+    is_first = group.place.is_first
+    return group.share(score(hypotheses, references, language=language) if is_first else None)
 
 
 def write_scores(

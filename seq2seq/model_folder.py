@@ -52,14 +52,10 @@ def save_model(folder: Path, model: Model) -> None:
         text = json.dumps(description, indent=1, ensure_ascii=False)
         (partial / _CONFIG).write_text(text + "\n", encoding="utf-8")
         # named_parameters gives a tied tensor once, under its first owner's name.
-        weights = {name: p.detach().contiguous() for name, p in model.network.named_parameters()}
+        parameters = model.network.named_parameters()
+        weights = {name: p.detach().float().contiguous() for name, p in parameters}
         (partial / _WEIGHTS).write_bytes(save(weights))
         model.vocabularies.save(partial)
-
-
-def default_device() -> str:
-    """Name the device to translate on: a CUDA GPU where there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load_model(folder: Path, *, device: torch.device | str = "cpu") -> Model:

@@ -28,6 +28,7 @@ _UNRULY = frozenset("\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u206
 _Stream = Any  # what notebooks and tests put in place of stdout is seldom a whole TextIO
 
 _plain = False
+_speaker = ""
 _bars: rich_progress.Progress | None = None  # all of them: two would fight for the screen
 
 
@@ -37,6 +38,17 @@ def use_plain(plain: bool) -> None:
     _plain = plain
 
 
+def speak_as(speaker: str) -> None:
+    """Be one of several processes: silent, but for complaints, which begin with its name."""
+    global _speaker
+    _speaker = speaker
+
+
+def complain(text: str) -> None:
+    """Write to stderr what has gone wrong, whichever process this is."""
+    _write(f"seq2seq: {_speaker}: {text}" if _speaker else f"seq2seq: {text}")
+
+
 def visible(text: str) -> str:
     r"""Spell out the characters that would drive a terminal, as `\x1b` for the escape character."""
     return "".join(_escaped(character) for character in text)
@@ -44,6 +56,11 @@ def visible(text: str) -> str:
 
 def say(text: str) -> None:
     """Write a message to stderr, above the bar where one is running."""
+    if not _speaker:
+        _write(text)
+
+
+def _write(text: str) -> None:
     lines = "\n".join(_shown(line, sys.stderr) for line in text.split("\n"))
     with contextlib.suppress(OSError):  # work goes on when nobody reads its messages any more
         if _bars is not None:
@@ -188,7 +205,7 @@ def _start_bars(console: Console) -> rich_progress.Progress:
 
 def _terminal(stream: _Stream) -> Console | None:
     """A console for the stream, where it is a terminal that can show boxes and may."""
-    if _plain or not stream.isatty():
+    if _plain or _speaker or not stream.isatty():
         return None
     console = Console(file=stream, markup=False, emoji=False, highlight=False)
     return console if console.is_terminal and not console.is_dumb_terminal else None

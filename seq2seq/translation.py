@@ -31,6 +31,15 @@ class Translation(NamedTuple):
     """Length-normalised log-probability in nats; 0 for a blank line."""
 
 
+class LineBatch(NamedTuple):
+    """Lines that are translated at once."""
+
+    numbers: list[int]
+    """Which lines these are, counted from 0."""
+    sources: list[list[int]]
+    """Their ids of the source vocabulary."""
+
+
 class Translator:
     """A network with its vocabularies and search settings."""
 
@@ -40,7 +49,9 @@ class Translator:
         self.settings = settings
 
     @staticmethod
-    def load(folder: Path, *, beam: int | None = None, device: str = "cpu") -> "Translator":
+    def load(
+        folder: Path, *, beam: int | None = None, device: torch.device | str = "cpu"
+    ) -> "Translator":
         """Read a model folder; `beam` replaces the size that the model was trained with."""
         model = load_model(folder, device=device)
         return Translator(model.network, model.vocabularies, search_settings(model, beam))
@@ -49,26 +60,25 @@ class Translator:
         """Translate lines; each gets exactly one translation, a blank one a blank one."""
         results = [Translation("", [], 0.0)] * len(lines)
         for batch in self.batches(lines):
-            for index, translation in batch:
-                results[index] = translation
+            for number, translation in zip(batch.numbers, self.translate_batch(batch), strict=True):
+                results[number] = translation
         return results
 
-    def batches(self, lines: Sequence[str]) -> Iterator[list[tuple[int, Translation]]]:
-        """Translate lines batch by batch, longest first.
-
-        Yields:
-            Lists of a line's number and its translation; blank lines never come.
-        """
+    def batches(self, lines: Sequence[str]) -> list[LineBatch]:
+        """Put lines of like length together, longest first; blank lines are in no batch."""
         sources = self.vocabularies.source.encode(lines)
         numbers = [number for number, line in enumerate(lines) if not blank(line)]
         numbers.sort(key=lambda number: -len(sources[number]))
+        batches: list[LineBatch] = []
         while numbers:
             size = max(1, self.settings.tokens_per_batch // len(sources[numbers[0]]))
             chosen, numbers = numbers[:size], numbers[size:]
-            translations = self._translate_ids([sources[number] for number in chosen])
-            yield list(zip(chosen, translations, strict=True))
+            batches.append(LineBatch(chosen, [sources[number] for number in chosen]))
+        return batches
 
-    def _translate_ids(self, sources: Sequence[Sequence[int]]) -> list[Translation]:
+    def translate_batch(self, batch: LineBatch) -> list[Translation]:
+        """Translate the lines of a batch, in its order."""
+        sources = batch.sources
         device = self.network.output.weight.device
         lengths = torch.tensor([len(ids) for ids in sources])
         limits = (lengths * self.settings.max_length_ratio).long() + _EXTRA_LENGTH

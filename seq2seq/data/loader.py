@@ -96,10 +96,28 @@ def following(position: Position, steps: StepDataset) -> Position:
     return Position(position.epoch + 1, 0)
 
 
-def step_loader(steps: StepDataset, *, start: Position, number: int) -> DataLoader[Step]:
-    """Give `number` steps from a position on; starting anywhere costs the same."""
-    positions = _Positions(steps, start, number)
-    return DataLoader(steps, sampler=positions, batch_size=None, collate_fn=_as_it_is)
+def step_loader(
+    steps: StepDataset, *, start: Position, number: int, workers: int = 0, pin: bool = False
+) -> DataLoader[Step]:
+    """Give `number` steps from a position on; starting anywhere costs the same.
+
+    Args:
+        steps: of the run.
+        start: position of the first step.
+        number: of steps.
+        workers: processes that make the steps ahead of time; 0: this one makes each when asked.
+        pin: put the steps where a GPU can fetch them while it computes.
+    """
+    ahead: dict[str, Any] = {"multiprocessing_context": "fork", "prefetch_factor": 4}
+    return DataLoader(
+        steps,
+        sampler=_Positions(steps, start, number),
+        batch_size=None,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        pin_memory=pin,
+        **(ahead if workers else {}),
+    )
 
 
 def _as_it_is(step: Any) -> Any:

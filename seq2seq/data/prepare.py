@@ -1,6 +1,8 @@
 """Text to data folder: vocabularies, memory-mapped ids, and a manifest that says what was done."""
 
 import hashlib
+import socket
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -19,6 +21,7 @@ from seq2seq.terminal import Progress, say
 from seq2seq.vocabulary import Vocabularies, blank, train_vocabularies
 
 _CHUNK = 2000  # pairs encoded and written at a time
+_DISK_DELAY = 30.0  # seconds until other nodes see a new folder on a shared disk
 _IDS = pyarrow.list_(pyarrow.uint32())
 
 Pair = tuple[str, str]
@@ -44,15 +47,40 @@ def prepare(config: Config, *, overwrite: bool = False) -> Manifest:
             say(f"{folder} is prepared already: {manifest.summary()}")
             return manifest
         if not overwrite:
-            raise DataError(
-                f"the data folder {folder} is of other settings or other text"
-                f" ({'; '.join(changed)}): choose another data.folder, or run"
-                " `seq2seq prepare` with --overwrite"
-            )
+            raise _of_other_settings(folder, changed)
     with whole_folder(folder) as partial:
         manifest = _build(partial, config, corpus, settings, origin)
     say(f"{folder} is prepared: {manifest.summary()}")
     return manifest
+
+
+def prepared_by_another(config: Config) -> Manifest:
+    """Find the data folder that the first process of a run has made, or found.
+
+    Raises:
+        DataError: it isn't there, or is one of other settings.
+    """
+    folder = config.data.folder
+    deadline = time.monotonic() + _DISK_DELAY
+    while not folder.exists():
+        if time.monotonic() > deadline:
+            raise DataError(
+                f"the data folder {folder} isn't there on {socket.gethostname()}, but the first"
+                " process has it: put data.folder on a disk that all nodes share, or copy it to"
+                " each"
+            )
+        time.sleep(1.0)
+    manifest = Manifest.load(folder)
+    if changed := _changes(manifest, _settings(config), {}):
+        raise _of_other_settings(folder, changed)
+    return manifest
+
+
+def _of_other_settings(folder: Path, changed: list[str]) -> DataError:
+    return DataError(
+        f"the data folder {folder} is of other settings or other text ({'; '.join(changed)}):"
+        " choose another data.folder, or run `seq2seq prepare` with --overwrite"
+    )
 
 
 def _settings(config: Config) -> dict[str, Any]:

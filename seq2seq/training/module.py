@@ -1,16 +1,19 @@
 """The glue between Lightning and the network: how one optimizer step is computed."""
 
 import hashlib
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from seq2seq.config import Config
 from seq2seq.data.batch import Step
 from seq2seq.model.loss import token_loss
 from seq2seq.model.network import Network
+from seq2seq.parallel.group import Group
 from seq2seq.training.schedule import rate_factor
 from seq2seq.training.state import RunState
 
@@ -23,6 +26,7 @@ class TranslationModule(lightning.LightningModule):
         network: Network,
         config: Config,
         state: RunState,
+        group: Group,
         saved_optimizer: dict[str, Any] | None = None,
     ):
         """Set up the module.
@@ -31,6 +35,7 @@ class TranslationModule(lightning.LightningModule):
             network: to be trained.
             config: of the run.
             state: where the run stands.
+            group: the processes of the run.
             saved_optimizer: state of the optimizer to go on from.
         """
         super().__init__()
@@ -39,6 +44,7 @@ class TranslationModule(lightning.LightningModule):
         self.network = network
         self.settings = config
         self.state = state
+        self.group = group
         self.optimizer = torch.optim.AdamW(
             network.parameters(),
             lr=config.training.optimizer.learning_rate,
@@ -68,11 +74,11 @@ class TranslationModule(lightning.LightningModule):
         interrupted draws what the uninterrupted one draws, and no generator's state is stored.
 
         Returns:
-            The loss per target token, the gradient's norm before clipping, and whether the step
-            was left out because its gradient isn't finite: all on the device.
+            This process's share of the loss per target token, the gradient's norm before clipping,
+            and whether the step was left out because its gradient isn't finite: on the device.
         """
         number = self.state.step + 1
-        torch.manual_seed(_step_seed(self.settings.seed, number, self.global_rank))
+        torch.manual_seed(_step_seed(self.settings.seed, number, self.group.place.rank))
         rate = self._set_rate(number)
         loss = self._accumulate(step)
         norm = torch.nn.utils.clip_grad_norm_(
@@ -94,9 +100,13 @@ class TranslationModule(lightning.LightningModule):
         return rate
 
     def _accumulate(self, step: Step) -> Tensor:
-        """Add up the gradients of all micro-batches, each divided by the step's token count."""
-        total = torch.zeros((), device=self.device)
-        for batch in step.batches:
+        """Add up the gradients of all micro-batches, each divided by the step's token count.
+
+        Returns:
+            This process's share of the loss per target token.
+        """
+        total = torch.zeros((), device=self.device, dtype=self.network.output.weight.dtype)
+        for number, batch in enumerate(step.batches, start=1):
             logits = self.network(
                 batch.source, batch.source_lengths, batch.target_input, batch.target_rows
             )
@@ -104,9 +114,19 @@ class TranslationModule(lightning.LightningModule):
                 logits, batch.target_output, smoothing=self.settings.training.label_smoothing
             )
             loss = loss * (batch.weight / step.target_tokens)
-            self.manual_backward(loss)
+            with self._meeting_others(now=number == len(step.batches)):
+                # DDP takes the mean over the processes of what is to be their sum.
+                self.manual_backward(loss * self.group.place.world_size)
             total += loss.detach()
         return total
+
+    def _meeting_others(self, *, now: bool) -> AbstractContextManager[None]:
+        """Add up the processes' gradients, once for all micro-batches, during the last backward."""
+        if now:
+            self.group.arrive()
+        if now or self.group.place.world_size == 1:
+            return nullcontext()
+        return cast(DistributedDataParallel, self.trainer.strategy.model).no_sync()
 
     def _step_optimizer(self) -> None:
         optimizer: Any = self.optimizers()

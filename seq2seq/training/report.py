@@ -2,6 +2,8 @@
 
 import json
 import math
+import resource
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ import torch
 from torch import Tensor
 
 from seq2seq.data.batch import Step
-from seq2seq.errors import UserError
+from seq2seq.errors import CommonError, UserError
 from seq2seq.files import write_whole
+from seq2seq.parallel.group import Group
 from seq2seq.terminal import Progress, say
 from seq2seq.training.state import RunState
 from seq2seq.training.validation import Validation
@@ -20,32 +23,42 @@ from seq2seq.training.validation import Validation
 class Report:
     """Collects what the steps give, and reads it back from the device once in a while."""
 
-    def __init__(self, folder: Path, *, log_every: int, progress: Progress):
-        self._path = folder / "metrics.jsonl"
+    def __init__(self, folder: Path, group: Group, *, log_every: int, progress: Progress):
+        self._path, self._group = folder / "metrics.jsonl", group
         self._log_every, self._progress = log_every, progress
         self._outputs: list[dict[str, Tensor]] = []
-        self._tokens = self._epoch = 0
-        self._since = time.monotonic()
+        self._tokens = self._padded = self._epoch = 0
+        self._waited = 0.0
+        self._since = self._waiting_since = time.monotonic()
 
     def begin(self, state: RunState) -> None:
         """Drop the lines of steps that are going to be computed again."""
-        if self._path.exists():
+        if self._group.place.is_first and self._path.exists():
             lines = self._path.read_bytes().splitlines(keepends=True)
             kept = [line for line in lines if (_step_of(line) or math.inf) <= state.step]
             write_whole(self._path, b"".join(kept))
-        self._since = time.monotonic()
+        self._since = self._waiting_since = time.monotonic()
+
+    def batch_arrived(self) -> None:
+        """Count the time since the last step was over as waiting for data."""
+        self._waited += time.monotonic() - self._waiting_since
+
+    def wait_for_batch(self) -> None:
+        """Note that all is done that belongs to the last step."""
+        self._waiting_since = time.monotonic()
 
     def step(self, state: RunState, step: Step, outputs: dict[str, Tensor]) -> None:
         """Take in one optimizer step."""
         self._outputs.append(outputs)
         self._tokens += step.source_tokens + step.target_tokens
+        self._padded += sum(b.source.numel() + b.target_input.numel() for b in step.batches)
         self._epoch = step.epoch
         self._progress.advance(1, epoch=str(step.epoch + 1))
         if state.step % self._log_every == 0:
             self.read_back(state)
 
     def read_back(self, state: RunState) -> None:
-        """Log the steps since the last time, and show them.
+        """Log the steps since the last time, and show them; all processes must call it.
 
         Raises:
             UserError: a gradient was not finite.
@@ -61,10 +74,12 @@ class Report:
             for name in self._outputs[0]
         }
         now = time.monotonic()
-        rate = self._tokens / max(now - self._since, 1e-9)
+        seconds = max(now - self._since, 1e-9)
+        own = (collected["loss"], self._padded, self._waited / seconds, _memory())
+        losses, padded, waits, memories = zip(*self._group.gather(own), strict=True)
         skipped = round(collected["skipped"] * len(self._outputs))
         if skipped:
-            raise UserError(
+            raise CommonError(
                 f"the gradient was not finite in {skipped} of the last {len(self._outputs)} steps"
                 f" before step {state.step}: lower training.optimizer.learning_rate, then go on"
                 " from the last checkpoint with --resume"
@@ -73,14 +88,18 @@ class Report:
             kind="train",
             step=state.step,
             epoch=self._epoch,
-            loss=collected["loss"],
+            loss=sum(losses),  # each process has computed its share
             learning_rate=collected["rate"],
             gradient_norm=collected["norm"],
-            tokens_per_second=round(rate),
+            tokens_per_second=round(self._tokens / seconds),
+            padded_tokens_per_second=round(sum(padded) / seconds),
+            data_wait=max(waits),
+            memory=max(memories),
         )
-        self._outputs, self._tokens, self._since = [], 0, now
-        facts = {"loss": f"{collected['loss']:.3f}", "tokens/s": f"{rate:,.0f}"}
-        self._progress.advance(0, **facts)
+        rate = f"{self._tokens / seconds:,.0f}"
+        self._progress.advance(0, **{"loss": f"{sum(losses):.3f}", "tokens/s": rate})
+        self._outputs, self._tokens, self._padded, self._waited = [], 0, 0, 0.0
+        self._since = now
 
     def validation(self, state: RunState, result: Validation, *, improved: bool) -> None:
         """Tell what a validation found; its time doesn't count as training."""
@@ -106,11 +125,21 @@ class Report:
         self._since = time.monotonic()
 
     def _write(self, **entry: Any) -> None:
+        if not self._group.place.is_first:
+            return
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
         except OSError as error:
             raise UserError(f"{self._path} can't be written: {error.strerror}") from error
+
+
+def _memory() -> float:
+    """The most memory this process has had, in GiB: the GPU's where it computes on one."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def _step_of(line: bytes) -> int | None:

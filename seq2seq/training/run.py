@@ -1,50 +1,48 @@
 """A training run: from a config to a run folder with checkpoints, metrics and the best model."""
 
 import fcntl
-import logging
 import os
 import socket
-import warnings
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import pytorch_lightning as lightning
 import torch
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from pydantic import ValidationError
 
 from seq2seq import __version__
 from seq2seq.config import Config
-from seq2seq.config_file import differences, dump_config
+from seq2seq.config_file import dump_config
 from seq2seq.data.loader import StepDataset, step_loader
-from seq2seq.data.prepare import prepare
+from seq2seq.data.prepare import prepare, prepared_by_another
 from seq2seq.data.prepared import PreparedData
 from seq2seq.errors import ModelError, UserError
 from seq2seq.evaluation import show_scores
 from seq2seq.files import write_whole
 from seq2seq.model_folder import Model, copy_weights, model_facts, new_network, save_model
+from seq2seq.parallel.device import choose_device
+from seq2seq.parallel.group import Group, meet
+from seq2seq.parallel.launcher import launched
+from seq2seq.parallel.place import Place, usable_threads
 from seq2seq.scoring import Score, Scores
 from seq2seq.terminal import Progress, say
 from seq2seq.training.boundary import Boundary, end_reason
 from seq2seq.training.checkpoint import checkpoints, newest_checkpoint
+from seq2seq.training.compatibility import check_checkpoint, check_processes
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.report import Report
 from seq2seq.training.state import RunState
 from seq2seq.training.stopping import StopRequest
+from seq2seq.training.trainer import make_trainer
 from seq2seq.training.validation import Validation, Validator
 
-# Settings that a run can't change on its way: its weights or its order would mean something else.
-_FIXED = ("seed", "model.", "training.tokens_per_step")
-_FREE = ("model.dropout.",)
 
-
-def train(config: Config, *, resume: bool, stop: StopRequest) -> RunState:
+def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> RunState:
     """Train a model, or go on with a run.
 
     Args:
         config: of the run; its data is prepared first if need be.
+        place: of this process; the others are started where nobody has.
         resume: go on from the newest checkpoint in the run folder, if there is one.
         stop: is looked at after every step.
 
@@ -54,55 +52,76 @@ def train(config: Config, *, resume: bool, stop: StopRequest) -> RunState:
     Raises:
         UserError: the data or the run folder can't be used.
     """
-    _check_accelerator(config.trainer.accelerator)
     folder = config.training.folder
-    if not resume and checkpoints(folder / "checkpoints"):
-        raise ModelError(
-            f"the run folder {folder} has a run in it: go on with it by --resume, or choose another"
-            " training.folder"
-        )
-    manifest = prepare(config)
-    with _lock(folder):
-        saved = newest_checkpoint(folder / "checkpoints")
-        state = RunState() if saved is None else RunState.from_plain(saved["state"])
-        if saved is not None:
-            _check_same(saved, config, manifest.fingerprint)
-            if not state.validation_due and (reason := end_reason(state, config)):
-                say(f"the run is already at step {state.step:,}: {reason}; raise that to go on")
-                return state
-            say(f"going on from step {state.step:,} of {config.training.steps:,}")
-        write_whole(folder / "config.yaml", dump_config(config).encode())
-        _run(config, PreparedData.open(config.data.folder), state, saved, stop)
-        return state
+    device = choose_device(config.trainer.accelerator, place)
+    with launched(place) as place, meet(place, timeout=config.trainer.timeout) as meeting:
+        meeting.wait_for_first(f"preparing {config.data.folder}")
+        if not resume and checkpoints(folder / "checkpoints"):
+            raise ModelError(
+                f"the run folder {folder} has a run in it: go on with it by --resume, or choose"
+                " another training.folder"
+            )
+        manifest = prepare(config) if place.is_first else prepared_by_another(config)
+        with _lock(folder) if place.is_first else nullcontext():
+            saved = newest_checkpoint(folder / "checkpoints")
+            if saved is not None:
+                check_checkpoint(saved, config, manifest.fingerprint)
+            state = RunState() if saved is None else RunState.from_plain(saved["state"])
+            meeting.tell_ready()
+            with meeting.group(device) as group:
+                check_processes(group, config, state.step)
+                if not _has_ended(config, state):
+                    _run(config, state, saved, stop, group, device)
+            return state
+
+
+def _has_ended(config: Config, state: RunState) -> bool:
+    """Say where the run goes on, or that there is nothing to do."""
+    reason = "" if state.validation_due else end_reason(state, config)
+    if reason:
+        say(f"the run is already at step {state.step:,}: {reason}; raise that to go on")
+    elif state.step:
+        say(f"going on from step {state.step:,} of {config.training.steps:,}")
+    return bool(reason)
 
 
 def _run(
     config: Config,
-    data: PreparedData,
     state: RunState,
     saved: dict[str, Any] | None,
     stop: StopRequest,
+    group: Group,
+    device: torch.device,
 ) -> None:
-    _set_threads(config.trainer.threads)
+    place, data = group.place, PreparedData.open(config.data.folder)
+    if place.is_first:
+        write_whole(config.training.folder / "config.yaml", dump_config(config).encode())
+    torch.set_num_threads(config.trainer.threads or usable_threads(place))
     torch.manual_seed(config.seed)
     network = new_network(config, data.vocabularies)
+    network.to(getattr(torch, config.trainer.precision))
     if saved is not None:
         copy_weights(network, saved["weights"])
-    module = TranslationModule(network, config, state, saved["optimizer"] if saved else None)
+    optimizer = saved["optimizer"] if saved else None
+    module = TranslationModule(network, config, state, group, optimizer)
     steps = StepDataset(
         data.split("train"),
         seed=config.seed,
         tokens_per_step=config.training.tokens_per_step,
         tokens_per_device=config.training.tokens_per_device,
+        rank=place.rank,
+        world_size=place.world_size,
     )
     size = sum(parameter.numel() for parameter in network.parameters())
+    processes = f"{place.world_size} processes; " if place.world_size > 1 else ""
     say(
-        f"{size:,} parameters; {steps.epoch_length(0):,} steps an epoch,"
+        f"{size:,} parameters; {processes}{steps.epoch_length(0):,} steps an epoch,"
         f" {config.training.steps:,} steps in all;"
         f" logs and checkpoints go to {config.training.folder}"
     )
-    _fit(config, data, module, steps, stop)
-    _tell_end(config, state, stop)
+    _fit(config, data, module, steps, stop, device)
+    if place.is_first:
+        _tell_end(config, state, stop)
 
 
 def _fit(
@@ -111,8 +130,9 @@ def _fit(
     module: TranslationModule,
     steps: StepDataset,
     stop: StopRequest,
+    device: torch.device,
 ) -> None:
-    state, folder = module.state, config.training.folder
+    state, group, folder = module.state, module.group, config.training.folder
 
     def save_best(result: Validation) -> None:
         facts = {
@@ -136,16 +156,23 @@ def _fit(
         boundary = Boundary(
             config,
             steps,
-            validator=Validator(data, config),
-            report=Report(folder, log_every=config.training.log_every, progress=bar),
+            group,
+            validator=Validator(data, config, group),
+            report=Report(folder, group, log_every=config.training.log_every, progress=bar),
             stop=stop,
             save_best=save_best,
             contents=contents,
         )
         # At least one, which is never computed: a validation may be left over from the last step.
         remaining = max(1, config.training.steps - state.step)
-        loader = step_loader(steps, start=state.position, number=remaining)
-        trainer = make_trainer(config, boundary)
+        loader = step_loader(
+            steps,
+            start=state.position,
+            number=remaining,
+            workers=_loader_workers(config, group.place, device),
+            pin=device.type == "cuda",
+        )
+        trainer = make_trainer(config, boundary, group.place, device)
         stop.begin()
         try:
             trainer.fit(module, loader)
@@ -156,74 +183,11 @@ def _fit(
             ) from error
 
 
-def make_trainer(config: Config, boundary: Boundary) -> lightning.Trainer:
-    """Make Lightning's trainer, with all that the boundary does itself switched off."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # Advice on worker processes and loggers, which are no settings of ours.
-    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning")
-    trainer = lightning.Trainer(
-        accelerator=config.trainer.accelerator,
-        devices=1,
-        precision="32-true",
-        deterministic=config.trainer.deterministic or None,
-        max_epochs=1,
-        callbacks=[boundary],
-        plugins=[LightningEnvironment()],  # one process, whatever SLURM's variables say
-        default_root_dir=config.training.folder,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-    # Lightning's handlers would save inside the handler; ours, installed before, set a flag.
-    connector = cast(Any, trainer)._signal_connector
-    assert hasattr(connector, "register_signal_handlers")
-    connector.register_signal_handlers = lambda: None
-    return trainer
-
-
-def _check_accelerator(accelerator: str) -> None:
-    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if accelerator in available and not available[accelerator]():
-        raise UserError(
-            f"`trainer.accelerator` is '{accelerator}', but torch {torch.__version__} finds no such"
-            " device here: write 'auto' or 'cpu'"
-        )
-
-
-def _set_threads(threads: int | None) -> None:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch.set_num_threads(threads or usable or 1)
-
-
-def _check_same(saved: dict[str, Any], config: Config, fingerprint: str) -> None:
-    """Refuse to go on where the checkpoint would mean something else; tell the other changes."""
-    folder = config.training.folder
-    if saved["data"] != fingerprint:
-        raise ModelError(
-            f"the run in {folder} was trained on other data than {config.data.folder} now holds:"
-            " choose another training.folder, or the old data.folder"
-        )
-    try:
-        before = Config.model_validate(saved["config"])
-    except ValidationError as error:
-        raise ModelError(
-            f"the run in {folder} was begun by version {saved['version']}, whose settings this"
-            f" version ({__version__}) doesn't know: choose another training.folder"
-        ) from error
-    changes = differences(before, config)
-    fixed = [
-        change for change in changes if change.startswith(_FIXED) and not change.startswith(_FREE)
-    ]
-    if fixed:
-        raise ModelError(
-            f"the run in {folder} can't go on with other settings ({'; '.join(fixed)}): choose"
-            " another training.folder"
-        )
-    for change in changes:
-        say(f"changed since the checkpoint: {change}")
+def _loader_workers(config: Config, place: Place, device: torch.device) -> int:
+    """Count the processes that make batches: a CPU has nothing to gain from them."""
+    if config.trainer.workers is not None:
+        return config.trainer.workers
+    return min(4, usable_threads(place) - 1) if device.type == "cuda" else 0
 
 
 def _tell_end(config: Config, state: RunState, stop: StopRequest) -> None:

@@ -1,16 +1,19 @@
 """Validation: the loss on, and translations of, the validation set."""
 
+from math import fsum
 from typing import NamedTuple
 
 import torch
 
 from seq2seq.config import Config
+from seq2seq.data.batch import Batch
 from seq2seq.data.loader import Position, StepDataset
 from seq2seq.data.prepared import PreparedData
-from seq2seq.evaluation import translate_all
+from seq2seq.evaluation import score_once, translate_all
 from seq2seq.model.loss import token_loss
 from seq2seq.model.network import Network
-from seq2seq.scoring import Scores, score
+from seq2seq.parallel.group import Group
+from seq2seq.scoring import Scores
 from seq2seq.training.stopping import StopRequest
 from seq2seq.translation import Translator
 
@@ -35,8 +38,9 @@ class Validation(NamedTuple):
 class Validator:
     """Validates a network, with the settings and the scorer of the final evaluation."""
 
-    def __init__(self, data: PreparedData, config: Config):
-        self._data, self._config = data, config
+    def __init__(self, data: PreparedData, config: Config, group: Group):
+        self._data, self._config, self._group = data, config, group
+        self._count = 0
         self._text = data.text("validation")
         pairs = data.split("validation")
         longest = int(pairs.target.lengths.max(initial=0)) + 1  # data.max_length is for training
@@ -48,14 +52,19 @@ class Validator:
         )
 
     def validate(self, network: Network, stop: StopRequest) -> Validation | None:
-        """Score a network, or give up with nothing when asked to stop."""
+        """Score a network, or give up with nothing when any process is asked to stop.
+
+        All processes must call it; each does its part, and all get the result.
+        """
+        self._count += 1
         network.eval()
         try:
             hypotheses = translate_all(
                 Translator(network, self._data.vocabularies, self._config.validation_search),
                 self._text.source,
+                self._group,
                 task="validation",
-                stop=lambda: bool(stop),
+                stop=lambda: self._is_dropped(stop),
             )
             loss = None if hypotheses is None else self._loss(network, stop)
         finally:
@@ -63,27 +72,44 @@ class Validator:
         if hypotheses is None or loss is None:
             return None
         references = self._text.target
-        scores = score(hypotheses, references, language=self._data.manifest.target)
+        language = self._data.manifest.target
+        scores = score_once(hypotheses, references, self._group, language=language)
         rows = zip(self._text.source, hypotheses, references, strict=True)
         samples = [Sample(*row) for row in list(rows)[: self._config.validation.samples]]
         return Validation(scores, loss, samples)
 
+    def _is_dropped(self, stop: StopRequest) -> bool:
+        """Whether this process is to stop, or another one, which lets the others know."""
+        task = f"validation {self._count}"
+        if stop:
+            self._group.call_off(task)
+        return bool(stop) or self._group.called_off(task)
+
     @torch.no_grad()
     def _loss(self, network: Network, stop: StopRequest) -> float | None:
-        device = network.output.weight.device
-        total, tokens = 0.0, 0
-        for number in range(self._steps.epoch_length(0)):
+        """Compute the loss in batches that don't depend on the number of processes."""
+        place, length = self._group.place, self._steps.epoch_length(0)
+        losses: list[float] = []
+        tokens = 0
+        for number in range(place.rank, length, place.world_size):
+            if self._is_dropped(stop):
+                break
             step = self._steps[Position(0, number)]
-            for batch in step.batches:
-                logits = network(
-                    batch.source.to(device),
-                    batch.source_lengths.to(device),
-                    batch.target_input.to(device),
-                    batch.target_rows.to(device),
-                )
-                expected = batch.target_output.to(device)
-                total += token_loss(logits, expected, smoothing=0.0).item()
+            losses.append(sum(_batch_loss(network, batch) for batch in step.batches))
             tokens += step.target_tokens
-            if stop:
-                return None
-        return total / max(1, tokens)
+        parts = self._group.gather(None if self._is_dropped(stop) else (losses, tokens))
+        if None in parts:
+            return None
+        total = fsum(loss for losses, _ in parts for loss in losses)  # exact, in whatever order
+        return total / max(1, sum(tokens for _, tokens in parts))
+
+
+def _batch_loss(network: Network, batch: Batch) -> float:
+    device = network.output.weight.device
+    logits = network(
+        batch.source.to(device),
+        batch.source_lengths.to(device),
+        batch.target_input.to(device),
+        batch.target_rows.to(device),
+    )
+    return token_loss(logits, batch.target_output.to(device), smoothing=0.0).item()

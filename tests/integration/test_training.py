@@ -10,12 +10,15 @@ import torch
 from seq2seq.config import Config
 from seq2seq.errors import ModelError, UserError
 from seq2seq.model_folder import load_model
+from seq2seq.parallel.place import Place
 from seq2seq.training.boundary import Boundary
 from seq2seq.training.checkpoint import checkpoint_path, read_checkpoint
 from seq2seq.training.run import train
 from seq2seq.training.state import RunState
 from seq2seq.training.stopping import StopRequest
 from tests.integration.conftest import make_config
+
+MEASURED = ("tokens_per_second", "padded_tokens_per_second", "data_wait", "memory")
 
 
 class StopAfter(StopRequest):
@@ -38,7 +41,7 @@ def update(config: Config, **sections: dict[str, Any]) -> Config:
 
 
 def run(config: Config, *, resume: bool = False, stop: StopRequest | None = None) -> RunState:
-    return train(config, resume=resume, stop=StopRequest() if stop is None else stop)
+    return train(config, Place(), resume=resume, stop=StopRequest() if stop is None else stop)
 
 
 def run_until(config: Config, step: int, monkeypatch: pytest.MonkeyPatch) -> RunState:
@@ -63,7 +66,8 @@ def log(config: Config, kind: str) -> list[dict[str, Any]]:
     lines = (config.training.folder / "metrics.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in lines]
     for entry in entries:
-        entry.pop("tokens_per_second", None)
+        for name in MEASURED:
+            entry.pop(name, None)
     return [entry for entry in entries if entry["kind"] == kind]
 
 

@@ -48,5 +48,5 @@ def test_files_that_the_readme_links_to_exist() -> None:
         assert (ROOT / link).exists(), link
 
 
-def test_the_readme_fits_in_150_lines() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
+def test_the_readme_fits_in_200_lines() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 200

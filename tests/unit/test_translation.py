@@ -77,8 +77,8 @@ def test_the_size_of_a_batch_changes_nothing(tokens: int) -> None:
 def test_a_batch_holds_no_more_than_it_may() -> None:
     translator = make_translator(SearchConfig(beam=1, tokens_per_batch=60))
     lengths = [len(ids) for ids in translator.vocabularies.source.encode(TEXT)]
-    batches = list(translator.batches([*TEXT, *BLANK]))
-    numbers = [[number for number, _ in batch] for batch in batches]
+    batches = translator.batches([*TEXT, *BLANK])
+    numbers = [batch.numbers for batch in batches]
     assert sorted(chain.from_iterable(numbers)) == list(range(len(TEXT)))
     assert 1 < len(batches) < len(TEXT)
     for batch in numbers:

@@ -13,6 +13,8 @@ from seq2seq.config import Config
 from seq2seq.data.loader import Position, StepDataset
 from seq2seq.data.prepared import PreparedSplit, Sentences
 from seq2seq.model.network import build_network
+from seq2seq.parallel.group import Group
+from seq2seq.parallel.place import Place
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.state import RunState
 
@@ -44,7 +46,7 @@ def make_module(**dropout: float) -> TranslationModule:
     config = Config.model_validate({"model": sizes | {"dropout": STILL | dropout}})
     torch.manual_seed(5)
     network = build_network(config.model, source_size=20, target_size=20, num_special=4)
-    module = TranslationModule(network.double(), config, RunState())
+    module = TranslationModule(network.double(), config, RunState(), Group(Place()))
 
     def backward(loss: Tensor, *_: Any, **__: Any) -> None:
         loss.backward()
@@ -115,7 +117,9 @@ def test_a_saved_optimizer_is_loaded_when_lightning_has_moved_the_weights() -> N
         parameter.grad = torch.ones_like(parameter)
     old.optimizer.step()
     new = make_module()
-    module = TranslationModule(new.network, new.settings, RunState(), old.optimizer.state_dict())
+    module = TranslationModule(
+        new.network, new.settings, RunState(), Group(Place()), old.optimizer.state_dict()
+    )
     assert not module.optimizer.state
     loaded = module.configure_optimizers()
     for parameter, was in zip(module.parameters(), old.parameters(), strict=True):

@@ -1,0 +1,36 @@
+"""What this process computes on."""
+
+import torch
+
+from seq2seq.errors import UserError
+from seq2seq.parallel.place import Place
+
+
+def choose_device(accelerator: str, place: Place) -> torch.device:
+    """Choose the device of a process.
+
+    Args:
+        accelerator: `cpu`, `cuda`, `mps`, or `auto` for a GPU where there is one.
+        place: of the process; each on a node has a GPU of its own.
+
+    Raises:
+        UserError: there is no such device, or there are too few of them.
+    """
+    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if accelerator == "auto":
+        accelerator = next((name for name, is_there in available.items() if is_there()), "cpu")
+    if accelerator == "cpu":
+        return torch.device("cpu")
+    if not available[accelerator]():
+        raise UserError(
+            f"`trainer.accelerator` is '{accelerator}', but torch {torch.__version__} finds no such"
+            " device here: write 'auto' or 'cpu'"
+        )
+    number = torch.cuda.device_count() if accelerator == "cuda" else 1
+    # A launcher may show each process a GPU of its own; it is number 0 to all of them.
+    if number < place.local_size and not (number == 1 and place.launcher == "srun"):
+        raise UserError(
+            f"{place.local_size} processes on this machine need a GPU each, but it has {number}:"
+            " lower trainer.devices, or start fewer"
+        )
+    return torch.device(accelerator, place.local_rank if number > 1 else 0)

@@ -1,0 +1,293 @@
+"""How the processes of a run talk: sums, agreements, and who is missing when one is gone."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as distributed
+
+from seq2seq.errors import CommonError, LostProcessError, UserError
+from seq2seq.parallel.place import Place
+from seq2seq.terminal import complain
+
+_POLL = 0.2  # seconds between two looks at whether the first process is done
+_PATIENCE = 10  # looks before a process says that it waits
+_BEAT = 2.0  # seconds between two signs of life
+_SILENCE = 3 * _BEAT  # after which a process counts as gone
+
+
+class Group:
+    """One process alone: all that is asked of a group has a plain answer."""
+
+    def __init__(self, place: Place):
+        self.place = place
+        self.step = 0
+        """The last step this process has done, for the others to see."""
+        self._arrivals = 0
+
+    def arrive(self) -> None:
+        """Note that this process has come to where it waits for the others."""
+        self._arrivals += 1
+
+    def gather(self, value: Any) -> list[Any]:
+        """Collect a plain value of each process, in their order; all must call it."""
+        return [value]
+
+    def share(self, value: Any) -> Any:
+        """Give every process the plain value of the first one; all must call it."""
+        return value
+
+    def agree(self, wish: bool) -> bool:
+        """Say whether any process wished it when they last called this; all must call it.
+
+        The answer is the same everywhere and comes one call late, so that nobody waits for it. A
+        process that is alone has its own at once.
+        """
+        return wish
+
+    def call_off(self, task: str) -> None:
+        """Let the others know, without waiting for them, that this process drops a task."""
+
+    def called_off(self, task: str) -> bool:
+        """Whether any process has dropped a task."""
+        return False
+
+
+class _SeveralProcesses(Group):
+    """Processes that have met: gloo for plain values, and a store for what can't wait."""
+
+    def __init__(self, place: Place, store: Any, timeout: timedelta):
+        super().__init__(place)
+        self._store, self._timeout = store, timeout
+        # Of its own, since the training's collectives may be NCCL's, and under way.
+        self._control: Any = distributed.new_group(backend="gloo", timeout=timeout)
+        self._wish: tuple[Any, torch.Tensor] | None = None
+        self._names: list[str] = self.gather(
+            f"{place} (PID {os.getpid()} on {socket.gethostname()})"
+        )
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._beat, args=(store.clone(),), daemon=True)
+        self._heart.start()
+
+    def gather(self, value: Any) -> list[Any]:
+        self.arrive()
+        values: list[Any] = [None] * self.place.world_size
+        distributed.all_gather_object(values, value, group=self._control)
+        return values
+
+    def share(self, value: Any) -> Any:
+        self.arrive()
+        values = [value]
+        distributed.broadcast_object_list(values, src=0, group=self._control)
+        return values[0]
+
+    def agree(self, wish: bool) -> bool:
+        answer = self._answer()
+        tensor = torch.tensor([int(wish)])
+        work = distributed.all_reduce(
+            tensor, distributed.ReduceOp.MAX, group=self._control, async_op=True
+        )
+        self._wish = (work, tensor)
+        return answer
+
+    def _answer(self) -> bool:
+        if self._wish is None:
+            return False
+        self.arrive()
+        work, tensor = self._wish
+        self._wish = None
+        work.wait()
+        return bool(tensor.item())
+
+    def call_off(self, task: str) -> None:
+        self._store.set(f"called off/{task}", "1")
+
+    def called_off(self, task: str) -> bool:
+        return self._store.check([f"called off/{task}"])
+
+    def part(self) -> None:
+        """Wait until all processes have come to their end."""
+        self._answer()
+        self.gather(None)
+
+    def close(self) -> None:
+        """End the signs of life and the connections."""
+        self._ended.set()
+        self._heart.join()
+        with suppress(RuntimeError):
+            distributed.destroy_process_group()
+
+    def _beat(self, store: Any) -> None:
+        """Show, from a thread, that this process lives, even while it waits for others."""
+        beats = 0
+        with suppress(RuntimeError):  # the process with the store may be gone
+            while not self._ended.is_set():
+                beats += 1
+                store.set(f"alive/{self.place.rank}", f"{beats} {self._arrivals} {self.step}")
+                self._ended.wait(_BEAT)
+
+    def missing(self) -> str:
+        """Say who is gone or late, after something went wrong between the processes."""
+        try:
+            before = self._signs_of_life()
+            time.sleep(_SILENCE)
+            after = self._signs_of_life()
+        except RuntimeError:
+            return f"{self._names[0]} is gone"
+        gone = [rank for rank, sign in after.items() if sign == before[rank]]
+        if gone:
+            return "; ".join(f"{self._names[rank]} is gone" for rank in gone)
+        arrivals = {rank: int(sign.split()[1]) for rank, sign in after.items()}
+        least = min(arrivals.values())
+        late = [rank for rank, number in arrivals.items() if number == least]
+        names = ", ".join(self._names[rank] for rank in late)
+        step = int(after[late[0]].split()[2])
+        minutes = self._timeout.total_seconds() / 60
+        return f"{names} has not come past step {step:,} in {minutes:g} minutes (trainer.timeout)"
+
+    def _signs_of_life(self) -> dict[int, str]:
+        keys = {rank: f"alive/{rank}" for rank in range(self.place.world_size)}
+        return {
+            rank: self._store.get(key).decode() if self._store.check([key]) else "0 0 0"
+            for rank, key in keys.items()
+        }
+
+
+class Meeting:
+    """Where processes wait for one another before they form a group.
+
+    No group has been formed yet, so nothing runs out of time while the first process prepares.
+    """
+
+    def __init__(self, place: Place, store: Any = None, timeout: timedelta = timedelta()):
+        self.place = place
+        self._store, self._timeout = store, timeout
+
+    def wait_for_first(self, task: str) -> None:
+        """Wait until the first process has got all ready; it returns from here at once.
+
+        Args:
+            task: what it does meanwhile.
+
+        Raises:
+            CommonError: the first process is gone; it has said why.
+        """
+        if self.place.is_first:
+            return
+        try:
+            looks = 0
+            while not self._store.check(["ready"]):
+                time.sleep(_POLL)
+                looks += 1
+                if looks == _PATIENCE:
+                    complain(f"waiting for rank 0, which is {task}")
+        except distributed.DistError as error:
+            raise CommonError(f"rank 0 ended while it was {task}") from error
+
+    def tell_ready(self) -> None:
+        """Let the others go on, if this is the first process."""
+        if self._store is not None and self.place.is_first:
+            self._store.set("ready", "1")
+
+    @contextmanager
+    def group(self, device: torch.device) -> Generator[Group]:
+        """Form a group, and part from the others at the end.
+
+        Args:
+            device: what this process computes on; GPUs exchange their numbers through NCCL.
+
+        Raises:
+            LostProcessError: a process was gone, or late, or has never come.
+        """
+        if self._store is None:
+            yield Group(self.place)
+            return
+        group = self._form_group(device)
+        try:
+            yield group
+            group.part()
+        except RuntimeError as error:
+            if not _is_about_others(error):
+                raise
+            raise LostProcessError(group.missing()) from error
+        finally:
+            group.close()
+
+    def _form_group(self, device: torch.device) -> _SeveralProcesses:
+        cuda = device.type == "cuda"
+        self._store.set(f"here/{self.place.rank}", "1")
+        try:
+            distributed.init_process_group(
+                "nccl" if cuda else "gloo",
+                store=self._store,
+                rank=self.place.rank,
+                world_size=self.place.world_size,
+                # Longer on GPUs: NCCL ends a process without a word, so gloo has to notice first.
+                timeout=2 * self._timeout if cuda else self._timeout,
+                device_id=device if cuda else None,
+            )
+            return _SeveralProcesses(self.place, self._store, self._timeout)
+        except RuntimeError as error:
+            raise LostProcessError(self._who_is_not_here(error)) from error
+
+    def _who_is_not_here(self, error: Exception) -> str:
+        ranks = range(self.place.world_size)
+        try:
+            missing = [str(rank) for rank in ranks if not self._store.check([f"here/{rank}"])]
+        except distributed.DistError:
+            return "rank 0 is gone"
+        if missing:
+            return f"rank {', '.join(missing)} of {len(ranks)} has not come to the meeting"
+        return f"the processes can't talk to one another: {str(error).splitlines()[0]}"
+
+
+@contextmanager
+def meet(place: Place, *, timeout: float = 30.0) -> Generator[Meeting]:
+    """Open the place where the first process can be found, or find it there.
+
+    Args:
+        place: of this process.
+        timeout: minutes that a process waits for another one.
+
+    Raises:
+        UserError: the place is taken, or can't be reached.
+    """
+    if place.world_size == 1:
+        yield Meeting(place)
+        return
+    limit = timedelta(minutes=timeout)
+    try:
+        store = distributed.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
+            place.address,
+            place.port,
+            place.world_size,
+            # torchrun keeps a store itself, and sets this variable.
+            is_master=place.is_first and "TORCHELASTIC_USE_AGENT_STORE" not in os.environ,
+            timeout=limit,
+            wait_for_workers=False,
+        )
+    except distributed.DistError as error:
+        raise UserError(_why_not_met(place, error)) from error
+    yield Meeting(place, store, limit)
+
+
+def _why_not_met(place: Place, error: Exception) -> str:
+    reason = str(error).splitlines()[0]
+    where = f"{place.address}, port {place.port}"
+    if "EADDRINUSE" in reason:
+        return f"{where} is taken by another program: set MASTER_PORT to a port that is free"
+    return (
+        f"rank 0 can't be found at {where} ({reason}): start all {place.world_size} processes, with"
+        " MASTER_ADDR and MASTER_PORT where the first one can be reached"
+    )
+
+
+def _is_about_others(error: RuntimeError) -> bool:
+    """Whether another process is the cause: gloo raises no type of its own."""
+    return isinstance(error, distributed.DistError) or "gloo" in str(error)

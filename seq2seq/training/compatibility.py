@@ -1,0 +1,103 @@
+"""What must be the same: in a checkpoint and the run that goes on from it, and in all processes."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from seq2seq import __version__
+from seq2seq.config import Config
+from seq2seq.config_file import differences
+from seq2seq.errors import CommonError, ModelError
+from seq2seq.parallel.group import Group
+from seq2seq.terminal import say
+
+# Settings that a run can't change on its way: its weights or its order would mean something else.
+_FIXED = ("seed", "model.", "training.tokens_per_step")
+_FREE = ("model.dropout.",)
+_BLOCK, _BLOCKS = 2**16, 1024  # bytes, and how many of them are looked at in a file
+
+
+def check_checkpoint(saved: dict[str, Any], config: Config, fingerprint: str) -> None:
+    """Refuse to go on where a checkpoint would mean something else; tell the other changes.
+
+    Raises:
+        ModelError: the data or a setting that can't change has changed.
+    """
+    folder = config.training.folder
+    if saved["data"] != fingerprint:
+        raise ModelError(
+            f"the run in {folder} was trained on other data than {config.data.folder} now holds:"
+            " choose another training.folder, or the old data.folder"
+        )
+    try:
+        before = Config.model_validate(saved["config"])
+    except ValidationError as error:
+        raise ModelError(
+            f"the run in {folder} was begun by version {saved['version']}, whose settings this"
+            f" version ({__version__}) doesn't know: choose another training.folder"
+        ) from error
+    changes = differences(before, config)
+    fixed = [
+        change for change in changes if change.startswith(_FIXED) and not change.startswith(_FREE)
+    ]
+    if fixed:
+        raise ModelError(
+            f"the run in {folder} can't go on with other settings ({'; '.join(fixed)}): choose"
+            " another training.folder"
+        )
+    for change in changes:
+        say(f"changed since the checkpoint: {change}")
+
+
+def check_processes(group: Group, config: Config, step: int) -> None:
+    """Refuse to train where a process has other files, settings or another checkpoint.
+
+    Args:
+        group: the processes; all must call it.
+        config: what this process was given.
+        step: of the checkpoint that this process goes on from; 0 without one.
+
+    Raises:
+        CommonError: a process differs from the first one, and in what.
+    """
+    if group.place.world_size == 1:
+        return
+    files = {path.name: _digest(path) for path in sorted(config.data.folder.iterdir())}
+    facts = group.gather((files, config.model_dump(mode="json"), step))
+    for rank, (other_files, other_config, other_step) in enumerate(facts):
+        if difference := _difference(facts[0], (other_files, other_config, other_step)):
+            raise CommonError(f"rank {rank} and rank 0 can't train together: {difference}")
+
+
+def _difference(first: Any, other: Any) -> str:
+    """Say in what a process differs from the first one."""
+    (first_files, first_config, first_step), (files, config, step) = first, other
+    unlike = [name for name in first_files | files if first_files.get(name) != files.get(name)]
+    if unlike:
+        folders = {entry["data"]["folder"] for entry in (first_config, config)}
+        return (
+            f"{', '.join(unlike)} in the data folder ({' and '.join(sorted(folders))}) is not the"
+            " same file for both; let all read one folder, or copies of it"
+        )
+    if step != first_step:
+        return (
+            f"one goes on from step {step:,}, the other from step {first_step:,}; training.folder"
+            " must be on a disk that all nodes share"
+        )
+    before, after = (Config.model_validate(entry) for entry in (first_config, config))
+    changes = [change for change in differences(before, after) if "data.folder" not in change]
+    return f"their settings differ ({'; '.join(changes)})" if changes else ""
+
+
+def _digest(path: Path) -> str:
+    """Digest a file's size and up to 64 MiB of it: blocks at even distances."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        digest.update(str(size).encode())
+        for start in range(0, size, max(_BLOCK, -(-size // _BLOCKS))):
+            file.seek(start)
+            digest.update(file.read(_BLOCK))
+    return digest.hexdigest()
