@@ -281,6 +281,14 @@ TABLE: list[tuple[str, str]] = [
         "x.yaml:1: data.corpus.test: must be a list of two, each a path, or null, but is 'a'",
     ),
     (
+        "data: {corpus: {kind: text, train: [a], validation: [a, b]}}",
+        "x.yaml:1: data.corpus.train: must be a list of two, each a path, but is [a]",
+    ),
+    (
+        "data: {corpus: {kind: hub, name: [a]}}",
+        "x.yaml:1: data.corpus.name: must be text, but is [a]",
+    ),
+    (
         "vocabulary: {split_digits: 5}",
         "x.yaml:1: vocabulary.split_digits: must be true or false, but is 5",
     ),
@@ -363,6 +371,7 @@ TABLE: list[tuple[str, str]] = [
     ("seed: 1\n---\nseed: 2", "x.yaml:2: isn't YAML: a second document (`---`)"),
     ("seed: @a", "x.yaml:1: isn't YAML: found character '@' that cannot start any token"),
     ("seed: 1\ndata: \x01", "x.yaml:2: isn't YAML: the character U+0001"),
+    ("data: {folder: *.x}", "x.yaml:1: isn't YAML: text that begins with `*` or `&` needs quotes"),
     (
         "seed: *a",
         "x.yaml:1: `*a` is YAML for an alias, and those aren't read; text needs quotes",
