@@ -56,7 +56,7 @@ def open_file(path: Path) -> Generator[io.BufferedIOBase]:
 def _damaged(path: Path, error: Exception) -> DataError:
     form = _FORMATS.get(ending(path), "text")
     reason = str(error).strip().split("\n")[0]
-    return DataError(f"{path} is damaged, or no {form} file: {reason}")
+    return DataError(f"{path} is no {form} file, is damaged, or goes on after its end: {reason}")
 
 
 def _unpack(file: io.BufferedReader, packing: str) -> io.BufferedIOBase:
@@ -90,15 +90,16 @@ class _Streams(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int:
         unpacked = b""
         while not unpacked:
-            packed = self._stream.unused_data if self._stream.eof else b""
-            if not packed and (self._stream.eof or self._stream.needs_input):
-                packed = self._file.read(_CHUNK)
-                if not packed and self._stream.eof:
+            packed = b""
+            if self._stream.eof:
+                packed = self._stream.unused_data or self._file.read(_CHUNK)
+                if not packed:
                     return 0
+                self._stream = self._start()
+            elif self._stream.needs_input:
+                packed = self._file.read(_CHUNK)
                 if not packed:
                     raise EOFError("it ends too early")
-            if self._stream.eof:
-                self._stream = self._start()
             unpacked = self._stream.decompress(packed, len(buffer))
         buffer[: len(unpacked)] = unpacked
         return len(unpacked)

@@ -130,14 +130,14 @@ def test_other_endings_are_refused(tmp_path: Path, name: str):
 def test_files_that_are_not_what_their_name_says(tmp_path: Path):
     text = "en\tde\none\teins\n"
     assert refusal(write(tmp_path / "a.parquet", text)).startswith(
-        "FILE is damaged, or no Parquet file: "
+        "FILE is no Parquet file, is damaged, or goes on after its end: "
     )
     for content in (text, "", "ARROW1"):
         assert refusal(write(tmp_path / "a.arrow", content)).startswith(
-            "FILE is damaged, or no Arrow file: "
+            "FILE is no Arrow file, is damaged, or goes on after its end: "
         )
     assert refusal(write(tmp_path / "a.tsv.zst", text)).startswith(
-        "FILE is damaged, or no zstd file: "
+        "FILE is no zstd file, is damaged, or goes on after its end: "
     )
     for name in ("none.parquet", "none.arrow", "none.csv", "none.jsonl.gz"):
         assert refusal(tmp_path / name) == "FILE can't be read: No such file or directory"
@@ -149,10 +149,12 @@ def test_arrow_files_cut_short(tmp_path: Path):
         whole = path.read_bytes()
         for size in (len(whole) - 8, len(whole) - 9, len(whole) - 100, 40):
             message = refusal(write(path, whole[:size]))
-            assert message.startswith("FILE is damaged, or no Arrow file: ")
+            assert message.startswith(
+                "FILE is no Arrow file, is damaged, or goes on after its end: "
+            )
     path = write_parquet(tmp_path / "a.parquet", columns_of(PAIRS))
     message = refusal(write(path, path.read_bytes()[:-1]))
-    assert message.startswith("FILE is damaged, or no Parquet file: ")
+    assert message.startswith("FILE is no Parquet file, is damaged, or goes on after its end: ")
 
 
 def test_arrow_text_that_is_not_utf8(tmp_path: Path):

@@ -100,7 +100,9 @@ def test_damaged_files_are_refused(
     path = write(tmp_path / f"text.en{packing}", damage(pack(TEXT), pack))
     with pytest.raises(DataError) as error:
         list(read_lines(path))
-    assert str(error.value).startswith(f"{path} is damaged, or no {kind} file: ")
+    assert str(error.value).startswith(
+        f"{path} is no {kind} file, is damaged, or goes on after its end: "
+    )
     assert "\n" not in str(error.value)
 
 
@@ -109,7 +111,9 @@ def test_damaged_files_are_refused(
 def test_flipped_bits_are_noticed(tmp_path: Path, packing: str, place: int):
     kind, pack = PACKERS[packing]
     path = write(tmp_path / f"text{packing}", flipped(pack(TEXT), place))
-    with pytest.raises(DataError, match=f"is damaged, or no {kind} file: "):
+    with pytest.raises(
+        DataError, match=f"is no {kind} file, is damaged, or goes on after its end: "
+    ):
         list(read_lines(path))
 
 
