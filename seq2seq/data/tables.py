@@ -98,9 +98,10 @@ def _csv_records(path: Path) -> Records:
             yield number, cells
             number = reader.line_num + 1
     except csv.Error as error:
+        reason = str(error).partition(" - ")[0]  # what follows is advice on opening files
         raise DataError(
-            f"{path}, line {number} begins a row that isn't CSV: {error}; perhaps a quote isn't"
-            " closed, or not doubled within quotes"
+            f"{path}, line {number} begins a row that isn't CSV: {reason}; quotes must be closed,"
+            " doubled inside of quotes, and stand around a cell with line ends"
         ) from error
 
 

@@ -198,7 +198,9 @@ def test_csv_cells_are_what_was_put_into_quotes(
     tmp_path: Path, pairs: Pairs, line_end: str, quoted: bool
 ):
     text = io.StringIO()
-    quoting = csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
+    returns = any("\r" in cell for pair in pairs for cell in pair)
+    # Python's writer leaves a bare carriage return outside of quotes before 3.13.
+    quoting = csv.QUOTE_ALL if quoted or returns else csv.QUOTE_MINIMAL
     csv.writer(text, lineterminator=line_end, quoting=quoting).writerows([("en", "de"), *pairs])
     assert read(write(tmp_path / "a.csv", text.getvalue())) == pairs
 
@@ -392,6 +394,7 @@ def test_tsv_lines_with_other_numbers_of_fields(
         ("one,eins\n\n", "FILE, line 3 must have 2 fields as the first line has, but has 0"),
         ('one,eins\n"two,zwei\nthree,drei\n', "FILE, line 3 begins a row that isn't CSV: "),
         ('one,eins\n"two"2,zwei\n', "FILE, line 3 begins a row that isn't CSV: "),
+        ("one,eins\ntw\ro,zwei\n", "FILE, line 3 begins a row that isn't CSV: "),
         ('one,eins\n"two,' + "2" * 200_000, "FILE, line 3 begins a row that isn't CSV: "),
     ],
 )
