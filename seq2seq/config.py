@@ -27,6 +27,7 @@ Whole = Annotated[int, BeforeValidator(_whole_number)]
 Positive = Annotated[Whole, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Files = tuple[Path, Path]
+Tables = Path | Annotated[tuple[Path, ...], Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -72,16 +73,46 @@ class HubCorpus(Section):
 
 
 class TextCorpus(Section):
-    """Parallel text files, one sentence a line, plain or gzipped (`.gz`)."""
+    """Parallel text files, one sentence a line, plain or packed (`.gz`, `.xz`, `.bz2`, `.zst`).
+
+    A pattern (`*`, `?`, `[…]`, `**`) stands for all the files it matches, in the order of their
+    names: as many on both sides.
+    """
 
     kind: Literal["text"]
     """Parallel text files."""
     train: Files
-    """Source file and target file to train on."""
+    """Source file and target file to train on, or a pattern of such files each."""
     validation: Files
     """Source file and target file to validate on."""
     test: Files | None = None
     """Source file and target file for the final score."""
+
+
+class TableCorpus(Section):
+    """Files that hold both sides: `.parquet`, `.arrow`, `.jsonl`, `.csv`, `.tsv`.
+
+    The last three also packed, as in `.tsv.gz`; `.ndjson` and `.json` are read as `.jsonl`, one
+    object a line. A file can be a pattern, as for text files.
+    """
+
+    kind: Literal["table"]
+    """Tables in files."""
+    train: Tables
+    """File to train on, or a list of files."""
+    validation: Tables
+    """File to validate on, or a list of files."""
+    test: Tables | None = None
+    """File for the final score, or a list of files."""
+    source_column: str | None = None
+    """Column of source text; by default the source language's code, alone or in `translation`."""
+    target_column: str | None = None
+    """Column of target text; by default the target language's code, alone or in `translation`."""
+    header: bool = True
+    """Whether the first line of `.csv` and `.tsv` names the columns; else they are 1, 2 and so on.
+
+    Without one, source and target are columns 1 and 2 by default.
+    """
 
 
 class DataConfig(Section):
@@ -93,10 +124,10 @@ class DataConfig(Section):
     """Language to translate into."""
     folder: Path = Path("data/sample-en-de")
     """Folder of the prepared data: vocabulary, ids, manifest."""
-    corpus: Annotated[SampleCorpus | HubCorpus | TextCorpus, Field(discriminator="kind")] = (
-        SampleCorpus()
-    )
-    """The parallel text: `kind` is `sample`, `hub` or `text`."""
+    corpus: Annotated[
+        SampleCorpus | HubCorpus | TextCorpus | TableCorpus, Field(discriminator="kind")
+    ] = SampleCorpus()
+    """The parallel text: `kind` is `sample`, `hub`, `text` or `table`."""
     max_length: Positive = 200
     """Training pairs with more pieces than this on either side are left out."""
 

@@ -124,7 +124,7 @@ class _Check:
             wrong = [self._report(problem, plain) for problem in problems]
             if [] in wrong:
                 return None
-            for path in wrong:
+            for path in {tuple(path) for path in wrong}:
                 _drop(plain, path)
 
     def _section(self, given: Given, form: type[Section], section: str) -> dict[str, Any]:
@@ -169,7 +169,7 @@ class _Check:
         match problem["type"]:
             case "value_error":
                 self._report_rules(str(problem.get("ctx", {})["error"]), key)
-            case "missing":
+            case "missing" if key not in self._fields:
                 path.pop()
                 section = self._given.at(path)
                 assert section
@@ -178,6 +178,9 @@ class _Check:
                 text = f"is missing, but {'.'.join(path)}{of_kind} needs it"
                 self._add(section.line, key, text)
             case _:
+                if not given:  # pydantic tells the forms that a value can have apart
+                    path.pop()
+                    key, given = ".".join(path), self._given.at(path)
                 assert given
                 self._add(given.line, key, bad_value(self._fields[key], given.plain()))
         return path
@@ -213,9 +216,14 @@ def _path(location: Sequence[int | str], plain: Plain) -> list[str]:
 
 
 def _drop(plain: dict[str, Any], path: Sequence[str]) -> None:
+    """Leave out a value; or, where it was left out before and is needed, the section it is in."""
+    section = plain
     for name in path[:-1]:
-        plain = plain.get(name, {})
-    plain.pop(path[-1], None)
+        section = section.get(name, {})
+    if path[-1] in section:
+        del section[path[-1]]
+    elif path[:-1]:
+        _drop(plain, path[:-1])
 
 
 class _Dumper(yaml.SafeDumper):

@@ -76,11 +76,13 @@ def rule(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         return rule(parts[0], parts[1:])
     if origin in (Union, UnionType):
         rules = [rule(part) for part in parts]
-        return (", or " if "," in rules[0] else " or ").join(rules)
+        return (", or " if any("," in rule for rule in rules) else " or ").join(rules)
     if origin is Literal:
         return listed([repr(part) for part in parts], "or")
     if origin is tuple:
-        count = "" if Ellipsis in parts else f" of {_COUNTS.get(len(parts), len(parts))}"
+        count = f" of {_COUNTS.get(len(parts), len(parts))}"
+        if Ellipsis in parts:
+            count = " of at least one" if metadata else ""
         return f"a list{count}, each {rule(parts[0])}"
     return " ".join([_TYPES[annotation], " and ".join(_bounds(metadata))]).rstrip()
 

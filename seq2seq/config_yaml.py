@@ -24,6 +24,7 @@ _PLAIN_WORDS = [
     (r"found character '\\t'", "a tab; indent with spaces"),
     (r"expected <block end>", "the indentation doesn't fit the lines above"),
     (r"could not find expected ':'", "neither `key: value` nor part of a quoted text"),
+    (r"expected alphabetic or numeric", "text that begins with `*` or `&` needs quotes"),
     (r"another document", "a second document (`---`)"),
     (r"expected ',' or '([]}])'", r"no `\1` where one is needed"),
     (r"end of stream|<stream end>", "the text ends too early"),

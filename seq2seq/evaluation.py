@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from seq2seq import __version__
 from seq2seq.config import SearchConfig
-from seq2seq.data.corpus import Split, read_parallel
+from seq2seq.data.corpus import Split
 from seq2seq.data.prepared import PreparedData
 from seq2seq.data.sample_corpus import lookup_baseline
+from seq2seq.data.text_files import read_parallel
 from seq2seq.errors import DataError
 from seq2seq.files import write_whole
 from seq2seq.model_folder import Model

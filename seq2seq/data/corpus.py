@@ -1,24 +1,25 @@
-r"""Where pairs of sentences come from: the embedded corpus, the Hub, text files.
+"""Where pairs of sentences come from: the embedded corpus, the Hub, text files, tables.
 
-The only file that knows `datasets`. Lines end at `\n` alone, whatever else Unicode calls a line
-break, and a `\r` before it belongs to the line end.
+The only file that knows `datasets`.
 """
 
-import gzip
 import hashlib
-import zlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from itertools import zip_longest
+from glob import iglob
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
-from seq2seq.config import DataConfig, HubCorpus, SampleCorpus, TextCorpus
+from seq2seq.config import DataConfig, HubCorpus, SampleCorpus, TableCorpus, TextCorpus
+from seq2seq.data.rows import Side, Sides, needed_columns, pairs_of
+from seq2seq.data.tables import read_table
+from seq2seq.data.text_files import Pairs, read_parallel
 from seq2seq.errors import DataError
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-Pairs = Iterator[tuple[str, str]]
 
 
 @runtime_checkable
@@ -51,6 +52,8 @@ def open_corpus(data: DataConfig, seed: int) -> Corpus:
             return _Hub(data, data.corpus)
         case TextCorpus():
             return _Text(data.corpus)
+        case TableCorpus():
+            return _Table(data, data.corpus)
 
 
 class _Sample:
@@ -94,13 +97,42 @@ class _Text:
         return self._files[split] is not None
 
     def pairs(self, split: Split) -> Pairs:
-        files = self._files[split]
-        assert files is not None
-        return read_parallel(*files)
+        patterns = self._files[split]
+        assert patterns is not None
+        sources, targets = (_existing_files(pattern) for pattern in patterns)
+        if len(sources) != len(targets):
+            raise DataError(
+                f"{patterns[0]} matches {len(sources)} files, but {patterns[1]} {len(targets)}:"
+                " each source file needs its target file"
+            )
+        return chain.from_iterable(map(read_parallel, sources, targets))
 
     def origin(self) -> dict[str, str]:
-        """Name each file with the digest of its content."""
-        return _digests(file for pair in self._files.values() if pair for file in pair)
+        return _origin(self._files.values())
+
+
+class _Table:
+    """Tables in files."""
+
+    def __init__(self, data: DataConfig, corpus: TableCorpus):
+        splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
+        self._files = {
+            split: (files,) if isinstance(files, Path) else files for split, files in splits.items()
+        }
+        self._sides = _sides(data, corpus)
+        self._header = corpus.header
+
+    def has(self, split: Split) -> bool:
+        return self._files[split] is not None
+
+    def pairs(self, split: Split) -> Pairs:
+        patterns = self._files[split]
+        assert patterns is not None
+        for path in chain.from_iterable(map(_existing_files, patterns)):
+            yield from read_table(path, self._sides, header=self._header)
+
+    def origin(self) -> dict[str, str]:
+        return _origin(self._files.values())
 
 
 class _Hub:
@@ -119,16 +151,15 @@ class _Hub:
 
     def pairs(self, split: Split) -> Pairs:
         rows = self._load(cast(str, self._splits[split]))
-        source = self._column(rows, self._corpus.source_column, self._data.source)
-        target = self._column(rows, self._corpus.target_column, self._data.target)
+        name, sides = f"the data set '{self._corpus.name}'", _sides(self._data, self._corpus)
         # Other columns may be pictures or sound, which would be decoded for nothing.
-        for row in rows.select_columns(sorted({source[0], target[0]})):
-            left, right = (self._text(row, column) for column in (source, target))
-            yield left, right
+        columns = needed_columns(rows.column_names, sides, name)
+        return pairs_of(rows.select_columns(columns), sides, name)
 
     def origin(self) -> dict[str, str]:
         folder = Path(self._corpus.name)
-        return _digests(path for path in sorted(folder.rglob("*")) if path.is_file())
+        files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+        return _digests(path for path in files if not _hidden(path.relative_to(folder)))
 
     def _load(self, split: str) -> Any:
         import datasets  # slow to import; only this kind of corpus needs it
@@ -144,83 +175,39 @@ class _Hub:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise DataError(
                 f"split '{split}' of the data set '{corpus.name}' can't be loaded: {reason}"
-                " (local files are read with data.corpus.kind=text)"
+                " (local files are read with data.corpus.kind=text or table)"
             ) from error
 
-    def _column(self, rows: Any, named: str | None, language: str) -> tuple[str, ...]:
-        """Find the way to one side's text in a row: a column, or a language in `translation`."""
-        columns: list[str] = rows.column_names
-        if named is not None and named in columns:
-            return (named,)
-        if named is None and language in columns:
-            return (language,)
-        if named is None and "translation" in columns:
-            return ("translation", language)
+
+def _sides(data: DataConfig, corpus: HubCorpus | TableCorpus) -> Sides:
+    return Side(data.source, corpus.source_column), Side(data.target, corpus.target_column)
+
+
+def _hidden(path: Path) -> bool:
+    """Whether `datasets` passes over a file: what lies in `.git` isn't the set's content."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _files(pattern: Path) -> list[Path]:
+    """List the files that a path or a pattern names; a path that is there is no pattern."""
+    name = str(pattern)
+    if os.path.exists(name) or not set("*?[") & set(name):
+        return [pattern]
+    return [Path(found) for found in sorted(iglob(name, recursive=True)) if os.path.isfile(found)]
+
+
+def _existing_files(pattern: Path) -> list[Path]:
+    files = _files(pattern)
+    if not files:
         raise DataError(
-            f"the data set '{self._corpus.name}' has no column '{named or language}';"
-            f" it has {', '.join(columns)}: set data.corpus.source_column and target_column"
+            f"{pattern} matches no file, seen from the folder {os.getcwd()}: mend the pattern"
         )
-
-    def _text(self, row: Any, column: tuple[str, ...]) -> str:
-        value = row
-        for key in column:
-            if value is None:
-                break
-            if not isinstance(value, dict) or key not in value:
-                named = cast(Any, value)
-                known = ", ".join(named) if isinstance(value, dict) else type(named).__name__
-                raise DataError(
-                    f"the data set '{self._corpus.name}' has a row without '{key}' in"
-                    f" `{column[0]}`; it has {known}"
-                )
-            value = cast(Any, value)[key]
-        if value is not None and not isinstance(value, str):
-            raise DataError(
-                f"column '{column[0]}' of the data set '{self._corpus.name}' must hold text, but"
-                f" holds {type(value).__name__}"
-            )
-        return value or ""
+    return files
 
 
-def read_parallel(source: Path, target: Path) -> Pairs:
-    """Go through two text files side by side.
-
-    Raises:
-        DataError: one can't be read, or they differ in their number of lines.
-    """
-    lines = zip_longest(read_lines(source), read_lines(target))
-    for number, (left, right) in enumerate(lines, start=1):
-        if left is None or right is None:
-            longer, shorter = (target, source) if left is None else (source, target)
-            more = number + sum(1 for _ in lines)
-            raise DataError(
-                f"{shorter} has {number - 1} lines, but {longer} has {more}:"
-                " parallel files must have as many lines as each other"
-            )
-        yield left, right
-
-
-def read_lines(path: Path) -> Iterator[str]:
-    """Go through a text file's lines, without their ends; `.gz` files are unpacked.
-
-    Raises:
-        DataError: the file is missing, unreadable, damaged, or not UTF-8 (with the line's number).
-    """
-    number = 0
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
-                yield text.removeprefix("\ufeff") if number == 1 else text
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}, line {number} is not UTF-8 (byte {error.start + 1} of the line is"
-            f" 0x{error.object[error.start]:02x}): convert the file to UTF-8"
-        ) from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path} is damaged, or no gzip file: {error}") from error
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror or error}") from error
+def _origin(splits: Iterable[Sequence[Path] | None]) -> dict[str, str]:
+    patterns = chain.from_iterable(split or () for split in splits)
+    return _digests(chain.from_iterable(map(_files, patterns)))
 
 
 def _digests(files: Iterable[Path]) -> dict[str, str]:

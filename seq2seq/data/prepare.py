@@ -45,6 +45,7 @@ def prepare(config: Config, *, overwrite: bool = False) -> Manifest:
         changed = _changes(manifest, settings, origin)
         if not (changed or overwrite):
             say(f"{folder} is prepared already: {manifest.summary()}")
+            _say_what_is_gone(manifest, origin)
             return manifest
         if not overwrite:
             raise _of_other_settings(folder, changed)
@@ -102,12 +103,27 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _changes(manifest: Manifest, settings: dict[str, Any], origin: dict[str, str]) -> list[str]:
-    """Say in which settings and files a folder that is there differs from what is wanted."""
+    """Say in which settings and files a folder that is there differs from what is wanted.
+
+    A file that is gone is no difference: the folder is used without its text, on another machine.
+    """
     old = manifest.settings
     keys = [key for key in {**old, **settings} if old.get(key) != settings.get(key)]
     values = [f"{key} was {old.get(key)}, is {settings.get(key)}" for key in keys]
-    files = [file for file in origin if manifest.origin.get(file, origin[file]) != origin[file]]
-    return values + [f"{file} has other content" for file in files]
+    for file, digest in origin.items():
+        if file not in manifest.origin:
+            values.append(f"{file} is new")
+        elif manifest.origin[file] != digest:
+            values.append(f"{file} has other content")
+    return values
+
+
+def _say_what_is_gone(manifest: Manifest, origin: dict[str, str]) -> None:
+    """Name files that the folder's text came from, where only some of them are still there."""
+    gone = [file for file in manifest.origin if file not in origin]
+    if gone and origin:
+        more = f" and {len(gone) - 1:,} more" if len(gone) > 1 else ""
+        say(f"it still holds the text of {gone[0]}{more}, no longer there; --overwrite drops it")
 
 
 def _build(

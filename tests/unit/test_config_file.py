@@ -16,6 +16,7 @@ from seq2seq.config import (
     InverseSquareRoot,
     Linear,
     SampleCorpus,
+    TableCorpus,
     TextCorpus,
 )
 from seq2seq.config_file import differences, dump_config, load_config, parse_config
@@ -99,6 +100,20 @@ def test_list_of_files_may_hold_any_word():
     corpus = config.data.corpus
     assert isinstance(corpus, TextCorpus)
     assert corpus.test == (Path("no"), Path("010"))
+
+
+def test_a_table_is_one_file_or_several():
+    corpus = read(
+        "data: {corpus: {kind: table, train: a/*.tsv, validation: [b.csv, no], header: no}}",
+        "data.corpus.test=[c.jsonl]",
+    ).data.corpus
+    assert corpus == TableCorpus(
+        kind="table",
+        train=Path("a/*.tsv"),
+        validation=(Path("b.csv"), Path("no")),
+        test=(Path("c.jsonl"),),
+        header=False,
+    )
 
 
 def test_all_defaults():
@@ -253,11 +268,11 @@ TABLE: list[tuple[str, str]] = [
     ),
     (
         "data: {corpus: {kind: foo, name: x}}",
-        "x.yaml:1: data.corpus.kind: must be 'sample', 'hub' or 'text', but is 'foo'",
+        "x.yaml:1: data.corpus.kind: must be 'sample', 'hub', 'text' or 'table', but is 'foo'",
     ),
     (
         "data: {corpus: {kind: null}}",
-        "x.yaml:1: data.corpus.kind: must be 'sample', 'hub' or 'text', but is null",
+        "x.yaml:1: data.corpus.kind: must be 'sample', 'hub', 'text' or 'table', but is null",
     ),
     # values
     ("seed: x", "x.yaml:1: seed: must be a whole number ≥ 0 and ≤ 4294967295, but is 'x'"),
@@ -279,6 +294,33 @@ TABLE: list[tuple[str, str]] = [
     (
         "data: {corpus: {kind: text, train: [a, b], validation: [a, b], test: a}}",
         "x.yaml:1: data.corpus.test: must be a list of two, each a path, or null, but is 'a'",
+    ),
+    (
+        "data: {corpus: {kind: text, train: [a], validation: [a, b]}}",
+        "x.yaml:1: data.corpus.train: must be a list of two, each a path, but is [a]",
+    ),
+    (
+        "data: {corpus: {kind: hub, name: [a]}}",
+        "x.yaml:1: data.corpus.name: must be text, but is [a]",
+    ),
+    (
+        "data: {corpus: {kind: table, train: a, validation: []}}",
+        "x.yaml:1: data.corpus.validation: must be a path, or a list of at least one, each a path,"
+        " but is []",
+    ),
+    (
+        "data: {corpus: {kind: table, train: a, validation: b, test: {c: d}}}",
+        "x.yaml:1: data.corpus.test: must be a path, or a list of at least one, each a path, or"
+        " null, but is a section with c",
+    ),
+    (
+        "data: {corpus: {kind: table, train: a, validation: [a, [b]]}}",
+        "x.yaml:1: data.corpus.validation: must be a path, or a list of at least one, each a path,"
+        " but is [a, [b]]",
+    ),
+    (
+        "data: {corpus: {kind: text, train: [a, b], validation: [a, b], header: no}}",
+        "x.yaml:1: data.corpus.header: belongs to kind 'table', but the kind is 'text'",
     ),
     (
         "vocabulary: {split_digits: 5}",
@@ -363,6 +405,7 @@ TABLE: list[tuple[str, str]] = [
     ("seed: 1\n---\nseed: 2", "x.yaml:2: isn't YAML: a second document (`---`)"),
     ("seed: @a", "x.yaml:1: isn't YAML: found character '@' that cannot start any token"),
     ("seed: 1\ndata: \x01", "x.yaml:2: isn't YAML: the character U+0001"),
+    ("data: {folder: *.x}", "x.yaml:1: isn't YAML: text that begins with `*` or `&` needs quotes"),
     (
         "seed: *a",
         "x.yaml:1: `*a` is YAML for an alias, and those aren't read; text needs quotes",
@@ -576,6 +619,9 @@ def configs(draw: st.DrawFn) -> Config:
         st.builds(HubCorpus, kind=st.just("hub"), name=TEXT, test=st.none() | TEXT),
         st.builds(
             TextCorpus, kind=st.just("text"), train=two, validation=two, test=two | st.none()
+        ),
+        st.builds(
+            TableCorpus, kind=st.just("table"), train=PATH, validation=two, test=PATH | st.none()
         ),
     )
     return Config.model_validate(

@@ -80,15 +80,17 @@ def test_reference_is_the_defaults():
     assert load_config(REFERENCE) == Config()
 
 
-@pytest.mark.parametrize("key", ["data.corpus", "training.optimizer.schedule"])
-def test_forms_in_the_comments_of_the_reference_can_be_used(key: str):
+@pytest.mark.parametrize(
+    ("key", "number"), [("data.corpus", 4), ("training.optimizer.schedule", 3)]
+)
+def test_forms_in_the_comments_of_the_reference_can_be_used(key: str, number: int):
     forms: list[list[str]] = []
     for line in written():
         if line.key == key:
             forms.append([])
         elif line.key.startswith(f"{key}."):
             forms[-1].append(f"{line.key}={line.value}")
-    assert len(forms) == 3
+    assert len(forms) == number
     for overrides in forms:
         section = attrgetter(key)(load_config(REFERENCE, overrides))
         form: type[Section] = type(section)
@@ -136,6 +138,9 @@ def test_config_fits_the_schema(path: Path, loader: Any):
         ("data: {source: no, folder: 2024}", True),
         ("data: {corpus: {pairs: 100}}", True),
         ("data: {corpus: {kind: hub, name: x, test: null}}", True),
+        ("data: {corpus: {kind: table, train: a.tsv, validation: [b, 7]}}", True),
+        ("data: {corpus: {kind: table, train: a.tsv, validation: []}}", False),
+        ("data: {corpus: {kind: table, train: a.tsv, validation: null}}", False),
         ("validation: {search: {beam: 1}, patience: null}", True),
         ("training: {optimizer: {betas: [0.9, 0.98]}}", True),
         ("training: {optimizer: {betas: [0.9]}}", False),

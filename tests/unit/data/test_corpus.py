@@ -1,6 +1,7 @@
-"""Pairs from text files and from data sets in the Hub's layout, and what is wrong with others."""
+"""Pairs from text files, tables and sets in the Hub's layout, and what is wrong with others."""
 
 import gzip
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from pyarrow import parquet
 
 from seq2seq.config import DataConfig
-from seq2seq.data.corpus import SPLITS, Corpus, Pairs, open_corpus, read_lines, read_parallel
+from seq2seq.data.corpus import SPLITS, Corpus, open_corpus
+from seq2seq.data.text_files import Pairs
 from seq2seq.errors import DataError
 
 TEXT = b"one\ntwo\nthree\n"
@@ -33,97 +35,6 @@ configs:
 def write(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
-
-
-@pytest.mark.parametrize(
-    ("content", "lines"),
-    [
-        (b"", []),
-        (b"\n", [""]),
-        (b"one\ntwo\n", ["one", "two"]),
-        (b"one\ntwo", ["one", "two"]),
-        (b"one\r\n\r\ntwo\r\n", ["one", "", "two"]),
-        (b"one\r\ntwo\r", ["one", "two"]),
-        (b"one\rmore\ntwo\n", ["one\rmore", "two"]),
-        (b"\xef\xbb\xbfone\n\xef\xbb\xbftwo\n", ["one", "\ufefftwo"]),
-        ("a\u2028b\u2029c\x85d\x0ce\nf\n".encode(), ["a\u2028b\u2029c\x85d\x0ce", "f"]),
-        ("  Grüße \t\n漢字\n".encode(), ["  Grüße \t", "漢字"]),
-    ],
-)
-def test_lines_end_at_line_feeds_alone(tmp_path: Path, content: bytes, lines: list[str]):
-    assert list(read_lines(write(tmp_path / "text.en", content))) == lines
-    assert list(read_lines(write(tmp_path / "text.en.gz", gzip.compress(content)))) == lines
-
-
-def test_all_members_of_a_gzip_file_are_read(tmp_path: Path):
-    members = b"".join(gzip.compress(part) for part in (b"one\ntw", b"", b"o\n", b"three\n"))
-    assert list(read_lines(write(tmp_path / "text.gz", members))) == ["one", "two", "three"]
-
-
-def flipped(content: bytes, place: int) -> bytes:
-    return content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        gzip.compress(TEXT)[:-10],
-        gzip.compress(TEXT)[:-4],
-        flipped(gzip.compress(TEXT), 15),
-        flipped(gzip.compress(TEXT), -6),
-        gzip.compress(TEXT) + b"rubbish",
-        gzip.compress(TEXT) + gzip.compress(TEXT)[:12],
-        TEXT,
-    ],
-    ids=["cut", "cut end", "bits", "checksum", "rubbish after", "second member cut", "plain text"],
-)
-def test_damaged_gzip_files(tmp_path: Path, content: bytes):
-    path = write(tmp_path / "text.en.gz", content)
-    with pytest.raises(DataError, match="is damaged, or no gzip file") as error:
-        list(read_lines(path))
-    assert str(path) in str(error.value)
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_text_that_is_not_utf8_is_named_with_its_line(tmp_path: Path, packed: bool):
-    content = "gut\nsch\u00f6n\nGrüße\n".encode("latin-1")
-    path = write(tmp_path / "text.gz", gzip.compress(content)) if packed else tmp_path / "text.de"
-    if not packed:
-        write(path, content)
-    with pytest.raises(DataError) as error:
-        list(read_lines(path))
-    assert str(error.value).startswith(
-        f"{path}, line 2 is not UTF-8 (byte 4 of the line is 0xf6): convert"
-    )
-
-
-@pytest.mark.parametrize("name", ["text.en", "text.en.gz"])
-def test_files_that_cannot_be_read(tmp_path: Path, name: str):
-    with pytest.raises(DataError, match=f"{name} can't be read: No such file"):
-        list(read_lines(tmp_path / name))
-    (tmp_path / name).mkdir()
-    with pytest.raises(DataError, match=f"{name} can't be read: Is a directory"):
-        list(read_lines(tmp_path / name))
-
-
-def test_files_side_by_side(tmp_path: Path):
-    source = write(tmp_path / "text.en", b"one\ntwo\n\n")
-    target = write(tmp_path / "text.de.gz", gzip.compress(b"eins\r\n\r\ndrei"))
-    assert list(read_parallel(source, target)) == [("one", "eins"), ("two", ""), ("", "drei")]
-    nothing = write(tmp_path / "nothing", b"")
-    assert list(read_parallel(nothing, nothing)) == []
-
-
-@pytest.mark.parametrize(("short", "long"), [(0, 1), (0, 7), (3, 4), (3, 7)])
-def test_files_of_unlike_length_are_named_with_both_lengths(tmp_path: Path, short: int, long: int):
-    shorter = write(tmp_path / "shorter", b"x\n" * short)
-    longer = write(tmp_path / "longer", b"x\n" * long)
-    for files in ((shorter, longer), (longer, shorter)):
-        with pytest.raises(DataError) as error:
-            list(read_parallel(*files))
-        assert str(error.value).startswith(
-            f"{shorter} has {short} lines, but {longer} has {long}: parallel files must"
-        )
 
 
 def text_corpus(folder: Path, **splits: list[Path]) -> Corpus:
@@ -159,6 +70,88 @@ def test_the_origin_of_text_files_follows_their_content(tmp_path: Path):
         list(corpus.pairs("train"))
 
 
+def table_corpus(*train: Path | str, **settings: Any) -> Corpus:
+    corpus = {"kind": "table", "train": list(train), "validation": train[0], **settings}
+    return open_corpus(DataConfig.model_validate({"corpus": corpus}), 1)
+
+
+def test_a_corpus_of_tables(tmp_path: Path):
+    tsv = write(tmp_path / "a.tsv", b"en\tde\none\teins\n")
+    csv = write(tmp_path / "b.csv", b"de,id,en\nzwei,2,two\n")
+    corpus = table_corpus(csv, tsv, test=csv)
+    assert [corpus.has(split) for split in SPLITS] == [True, True, True]
+    assert list(corpus.pairs("train")) == [("two", "zwei"), ("one", "eins")]
+    assert list(corpus.pairs("validation")) == list(corpus.pairs("test")) == [("two", "zwei")]
+    assert set(corpus.origin()) == {str(tsv), str(csv)}
+    assert not table_corpus(csv).has("test")
+    other_way = table_corpus(csv, source_column="de", target_column="id")
+    assert list(other_way.pairs("train")) == [("zwei", "2")]
+    assert next(iter(table_corpus(tsv, header=False).pairs("train"))) == ("en", "de")
+
+
+def test_patterns_stand_for_files_in_the_order_of_their_names(tmp_path: Path):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    for name in ("b", "a", "deep/c", "deep/er/d"):
+        for language in ("en", "de"):
+            line = gzip.compress(f"{name} {language}\n".encode())
+            write(tmp_path / f"{name}.{language}.gz", line)
+            write(tmp_path / f"{name}.{language}.gz.old", b"no more")
+    corpus = text_corpus(
+        tmp_path,
+        train=[tmp_path / "*.en.gz", tmp_path / "?.de.gz"],
+        validation=[tmp_path / "[!a].en.gz", tmp_path / "[b-z].de.gz"],
+        test=[tmp_path / "**" / "*.en.gz", tmp_path / "**" / "*.de.gz"],
+    )
+    assert list(corpus.pairs("train")) == [("a en", "a de"), ("b en", "b de")]
+    assert list(corpus.pairs("validation")) == [("b en", "b de")]
+    assert [source for source, _ in corpus.pairs("test")] == [
+        *("a en", "b en", "deep/c en", "deep/er/d en")
+    ]
+    assert len(corpus.origin()) == 8
+    write(tmp_path / "c.en.gz", gzip.compress(b"c en"))
+    assert len(corpus.origin()) == 9
+    message = r"\*\.en\.gz matches 3 files, but .*\?\.de\.gz 2: each source file needs"
+    with pytest.raises(DataError, match=message):
+        list(corpus.pairs("train"))
+
+
+def test_files_of_a_pattern_are_as_long_as_their_partners(tmp_path: Path):
+    for name, lines in {"a.en": 1, "b.en": 2, "a.de": 2, "b.de": 1}.items():
+        write(tmp_path / name, b"line\n" * lines)
+    corpus = text_corpus(tmp_path, train=[tmp_path / "*.en", tmp_path / "*.de"])
+    with pytest.raises(DataError, match=r"a\.en has 1 lines, but .*a\.de has 2"):
+        list(corpus.pairs("train"))
+
+
+def test_tables_by_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "parts").mkdir()
+    for name in ("2", "10", "1"):
+        write(tmp_path / "parts" / f"{name}.jsonl", f'{{"en": "{name}", "de": "x"}}'.encode())
+    monkeypatch.chdir(tmp_path)
+    corpus = table_corpus("parts/*.jsonl", validation="parts/2.jsonl")
+    assert [source for source, _ in corpus.pairs("train")] == ["1", "10", "2"]
+    assert list(corpus.origin()) == ["parts/1.jsonl", "parts/10.jsonl", "parts/2.jsonl"]
+
+
+def test_a_file_that_is_there_is_no_pattern(tmp_path: Path):
+    for name in ("a[1].tsv", "a1.tsv", "b*.tsv", "bc.tsv"):
+        write(tmp_path / name, f"en\tde\n{name}\tx\n".encode())
+    corpus = table_corpus(tmp_path / "a[1].tsv", tmp_path / "b*.tsv")
+    assert [source for source, _ in corpus.pairs("train")] == ["a[1].tsv", "b*.tsv"]
+
+
+def test_a_pattern_without_files(tmp_path: Path):
+    (tmp_path / "folder.tsv").mkdir()
+    pattern = tmp_path / "*.tsv"
+    for corpus in (table_corpus(pattern), text_corpus(tmp_path, train=[pattern, pattern])):
+        assert corpus.origin() == {}
+        with pytest.raises(DataError) as error:
+            list(corpus.pairs("train"))
+        assert str(error.value).startswith(f"{pattern} matches no file")
+    with pytest.raises(DataError, match=r"none\.tsv can't be read: No such file"):
+        list(table_corpus(tmp_path / "none.tsv").pairs("train"))
+
+
 def test_the_embedded_corpus_follows_the_seed():
     data = DataConfig.model_validate({"corpus": {"kind": "sample", "pairs": 20, "held_out": 4}})
     one, other = open_corpus(data, 1), open_corpus(data, 2)
@@ -192,7 +185,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert not attempts
 
 
-def write_hub_folder(folder: Path, card: str = "", **files: dict[str, list[Any]]) -> Path:
+def write_hub_folder(folder: Path, card: str = "", **files: dict[str, Any]) -> Path:
     (folder / "data").mkdir(parents=True)
     for name, columns in files.items():
         table = pyarrow.table(columns)
@@ -232,6 +225,16 @@ def test_a_translation_column(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("offline")
+def test_a_translation_column_of_json_rows_that_differ(tmp_path: Path):
+    rows = [{"de": "eins"}] * 3 + [{"en": "two", "de": "zwei"}, None]
+    lines = [json.dumps({"translation": row}) for row in rows]
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write(folder / "train.jsonl", "\n".join(lines).encode())
+    assert list(read_hub(folder)) == [("", "eins")] * 3 + [("two", "zwei"), ("", "")]
+
+
+@pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize(
     ("columns", "settings", "message"),
     [
@@ -253,12 +256,12 @@ def test_a_translation_column(tmp_path: Path):
         (
             {"translation": [{"en": "one", "fr": "un"}]},
             {},
-            "has a row without 'de' in `translation`; it has en, fr",
+            "has no 'de' in `translation`; it has en, fr: set data.source and data.target",
         ),
         (
             {"text": ["one"], "translation": ["eins"]},
             {},
-            "has a row without 'en' in `translation`; it has str",
+            "must hold texts by language, but holds 'eins' in row 1",
         ),
         (
             {"en": [1], "de": ["eins"]},
@@ -300,6 +303,15 @@ def test_a_data_set_that_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(DataError, match="split 'train' of the data set") as error:
             list(read_hub(place))
         assert f"'{place}' can't be loaded: " in str(error.value)
+
+
+def test_the_origin_of_a_local_set_leaves_out_hidden_files(tmp_path: Path):
+    folder = write_hub_folder(tmp_path / ".sets" / "set", train={"en": ["one"], "de": ["eins"]})
+    (folder / ".git").mkdir()
+    write(folder / ".git" / "index", b"changes with every call of git")
+    corpus = {"kind": "hub", "name": str(folder)}
+    origin = open_corpus(DataConfig.model_validate({"corpus": corpus}), 1).origin()
+    assert [Path(name).name for name in origin] == ["train-00000-of-00001.parquet"]
 
 
 def test_nothing_of_the_hub_is_needed_to_say_what_splits_there_are():

@@ -159,6 +159,57 @@ def test_other_text_is_refused(make_config: MakeConfig, tmp_path: Path, pairs: P
     assert replaced.fingerprint != manifest.fingerprint
 
 
+def test_files_that_a_pattern_newly_matches_are_other_text(
+    make_config: MakeConfig, tmp_path: Path, pairs: Pairs
+):
+    config = make_config()
+    files = {"train": [tmp_path / "train*.en", tmp_path / "train*.de"]}
+    config = with_settings(config, data={"corpus": config.data.corpus.model_dump() | files})
+    assert prepare(config).splits["train"].pairs == len(pairs)
+    for language in ("en", "de"):
+        (tmp_path / f"train2.{language}").write_text("new\n")
+    with unchanged(config.data.folder), pytest.raises(DataError) as error:
+        prepare(config)
+    for language in ("en", "de"):
+        assert f"{tmp_path / f'train2.{language}'} is new" in str(error.value)
+    assert prepare(config, overwrite=True).splits["train"].pairs == len(pairs) + 1
+
+
+def test_a_prepared_folder_does_not_need_its_text(
+    make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = make_config()
+    manifest = prepare(config)
+    capsys.readouterr()
+    for gone, said in (("train.en", ""), ("train.de", " and 1 more"), ("validation.*", None)):
+        for path in tmp_path.glob(gone):
+            path.unlink()
+        with unchanged(config.data.folder):
+            assert prepare(config) == manifest
+        message = f"holds the text of {tmp_path / 'train.en'}{said}, no longer there"
+        assert (message in capsys.readouterr().err) == (said is not None)
+
+
+def test_tables_make_the_folder_that_text_files_make(
+    make_config: MakeConfig, tmp_path: Path, pairs: Pairs
+):
+    config = make_config()
+    manifest = prepare(config)
+    lines = [{"translation": {"de": target, "en": source}} for source, target in pairs]
+    lines[3:3] = [{"translation": {"de": "kein Englisch"}}, {"translation": {"en": "", "de": "x"}}]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    held_out = [f"{source}\t{target}" for source, target in pairs[:5]]
+    (tmp_path / "validation.tsv").write_text("\n".join(["en\tde", *held_out]))
+    files = {"train": tmp_path / "train.jsonl", "validation": tmp_path / "validation.tsv"}
+    tables = with_settings(
+        config, data={"folder": tmp_path / "tables", "corpus": {"kind": "table", **files}}
+    )
+    of_tables = prepare(tables)
+    assert of_tables.fingerprint == manifest.fingerprint
+    assert of_tables.splits["train"].removed == {"empty": 2}
+    assert set(of_tables.origin) == set(map(str, files.values()))
+
+
 def test_another_seed_is_another_embedded_corpus(tmp_path: Path):
     config = Config.model_validate(
         {
