@@ -138,7 +138,9 @@ def _quiet() -> Generator[None]:
         yield
 
 
-def _reason(error: Exception) -> str:
-    """The first line of what went wrong, below what Lightning wraps around it."""
-    text = str(error.__cause__ or error).strip() or type(error).__name__
-    return text.splitlines()[0]
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong, below what others wrap around it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0]
