@@ -9,7 +9,14 @@ the validator of the smallest section that holds them all.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 
 def _whole_number(value: Any) -> Any:
@@ -28,6 +35,25 @@ Positive = Annotated[Whole, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Files = tuple[Path, Path]
 Tables = Path | Annotated[tuple[Path, ...], Field(min_length=1)]
+LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow"]
+
+
+def _listed(value: Any) -> Any:
+    """Read a single name as a list of it."""
+    return (value,) if isinstance(value, str) else value
+
+
+def _without_repeats(names: tuple[LoggerName, ...]) -> tuple[LoggerName, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError(f"must name each once, but is [{', '.join(names)}]")
+    return names
+
+
+Loggers = Annotated[
+    tuple[LoggerName, ...],
+    BeforeValidator(_listed, json_schema_input_type=LoggerName | tuple[LoggerName, ...]),
+    AfterValidator(_without_repeats),
+]
 
 
 class Section(BaseModel):
@@ -290,6 +316,21 @@ class ValidationConfig(Section):
     """Search settings for validation; none: those of `search`."""
 
 
+class MonitoringConfig(Section):
+    """Where a run can be watched, beside the terminal and `metrics.jsonl`."""
+
+    loggers: Loggers = ("tensorboard",)
+    """Any of `tensorboard`, `csv`, `wandb` and `mlflow`, in a list; `[]` is none.
+
+    `tensorboard` and `csv` write to folders of these names in the run folder. `wandb` and `mlflow`
+    are extras to install; their own environment variables name servers and keys.
+    """
+    project: str = "seq2seq"
+    """Project of the run at Weights & Biases, and its experiment at MLflow."""
+    attention: Annotated[Whole, Field(ge=0)] = 2
+    """Number of attention pictures drawn at each validation, of the first sentences."""
+
+
 class TrainerConfig(Section):
     """The machine."""
 
@@ -329,6 +370,8 @@ class Config(Section):
     """Validation during the run."""
     search: SearchConfig = SearchConfig()
     """Search, when evaluating and translating."""
+    monitoring: MonitoringConfig = MonitoringConfig()
+    """Loggers of the run."""
     trainer: TrainerConfig = TrainerConfig()
     """The machine."""
 

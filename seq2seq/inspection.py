@@ -6,6 +6,7 @@ import textwrap
 import warnings
 from collections.abc import Generator, Sequence
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from seq2seq.files import write_whole
 from seq2seq.model.network import Network
 from seq2seq.model_folder import Model
 from seq2seq.terminal import say, visible
-from seq2seq.translation import Translator
+from seq2seq.translation import Translation, Translator
 from seq2seq.vocabulary import BOS, EOS, blank
 
 _CELL = 0.34  # inches
@@ -40,35 +41,24 @@ _FONTS = (
     "Droid Sans Fallback",
     "Unifont",
 )
+_told_missing: set[str] = set()  # characters without a glyph: training draws them over and over
 
 
 def draw_attention(
     source_pieces: Sequence[str],
     target_pieces: Sequence[str],
     weights: Sequence[Sequence[float]],
-    path: Path,
     *,
     title: str,
-) -> None:
-    """Draw a PNG with one row for each target piece and one column for each source piece.
+) -> bytes:
+    """Draw one row for each target piece and one column for each source piece.
 
-    The file is written whole or not at all; its folder is made where it is missing.
-
-    Raises:
-        UserError: The file can't be written there.
+    Returns:
+        A PNG file's content.
     """
     assert source_pieces, "a picture needs a source piece"
     assert len(weights) == len(target_pieces) > 0, "weights have one row for each target piece"
     assert all(len(row) == len(source_pieces) for row in weights), "and one column for each source"
-    write_whole(path, _picture(source_pieces, target_pieces, weights, title))
-
-
-def _picture(
-    source_pieces: Sequence[str],
-    target_pieces: Sequence[str],
-    weights: Sequence[Sequence[float]],
-    title: str,
-) -> bytes:
     # Loading matplotlib takes a second that only those who draw should wait.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -121,14 +111,15 @@ def _text_style() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _missing_glyphs_told() -> Generator[None, None, None]:
-    """Say once which characters are boxes in the picture; matplotlib warns for each, twice."""
+    """Say once which characters are boxes; matplotlib warns for each, twice a picture."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
     told = "\n".join(str(warning.message) for warning in caught)
     missing = {chr(int(code)) for code in re.findall(r"^Glyph (\d+) .*missing", told, re.MULTILINE)}
-    if missing:
-        say(f"no installed font has these characters of the picture: {' '.join(sorted(missing))}")
+    if new := sorted(missing - _told_missing):
+        _told_missing.update(new)
+        say(f"no installed font has these characters of the picture: {' '.join(new)}")
 
 
 @torch.no_grad()
@@ -155,8 +146,39 @@ def attention_weights(network: Network, source: Sequence[int], target: Sequence[
     return torch.stack(rows)
 
 
+def attention_picture(translator: Translator, sentence: str, translation: Translation) -> bytes:
+    """Draw what a network looks at while it writes a translation.
+
+    Args:
+        translator: with the network, in evaluation mode, and its vocabularies.
+        sentence: the source, not blank.
+        translation: of the sentence.
+
+    Returns:
+        A PNG file's content.
+    """
+    vocabularies = translator.vocabularies
+    (source,) = vocabularies.source.encode([sentence])
+    weights = attention_weights(translator.network, source, translation.tokens)
+    return draw_attention(
+        vocabularies.source.pieces(source),
+        vocabularies.target.pieces([*translation.tokens, EOS]),
+        weights.tolist(),
+        title=translation.text,
+    )
+
+
+def attention_pictures(translator: Translator, lines: Sequence[str], number: int) -> list[bytes]:
+    """Translate and draw the first lines that aren't blank, so many as there are up to `number`."""
+    chosen = list(islice((line for line in lines if not blank(line)), number))
+    pairs = zip(chosen, translator.translate(chosen), strict=True)
+    return [attention_picture(translator, line, translation) for line, translation in pairs]
+
+
 def inspect_attention(model: Model, sentence: str, path: Path) -> str:
     """Translate a sentence and draw what was attended to.
+
+    The file is written whole or not at all; its folder is made where it is missing.
 
     Raises:
         UserError: the sentence is blank, or the picture can't be written.
@@ -168,14 +190,7 @@ def inspect_attention(model: Model, sentence: str, path: Path) -> str:
         raise UserError("the sentence to inspect is blank: give some text")
     if any("\ud800" <= character <= "\udfff" for character in sentence):
         raise UserError("the sentence to inspect is not UTF-8")
-    vocabularies = model.vocabularies
-    translator = Translator(model.network, vocabularies, model.config.search)
+    translator = Translator(model.network, model.vocabularies, model.config.search)
     (translation,) = translator.translate([sentence])
-    (source,) = vocabularies.source.encode([sentence])
-    target = translation.tokens
-    weights = attention_weights(model.network, source, target)
-    pieces = vocabularies.target.pieces([*target, EOS])
-    draw_attention(
-        vocabularies.source.pieces(source), pieces, weights.tolist(), path, title=translation.text
-    )
+    write_whole(path, attention_picture(translator, sentence, translation))
     return translation.text

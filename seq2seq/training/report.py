@@ -16,16 +16,27 @@ from seq2seq.errors import CommonError, UserError
 from seq2seq.files import write_whole
 from seq2seq.parallel.group import Group
 from seq2seq.terminal import Progress, say
+from seq2seq.training.monitoring import Monitor
 from seq2seq.training.state import RunState
 from seq2seq.training.validation import Validation
+
+_UNSENT = {"epoch", "signature"}  # to the loggers: their axis is the step, and texts are no points
 
 
 class Report:
     """Collects what the steps give, and reads it back from the device once in a while."""
 
-    def __init__(self, folder: Path, group: Group, *, log_every: int, progress: Progress):
+    def __init__(
+        self,
+        folder: Path,
+        group: Group,
+        *,
+        log_every: int,
+        progress: Progress,
+        monitor: Monitor | None,
+    ):
         self._path, self._group = folder / "metrics.jsonl", group
-        self._log_every, self._progress = log_every, progress
+        self._log_every, self._progress, self._monitor = log_every, progress, monitor
         self._outputs: list[dict[str, Tensor]] = []
         self._tokens = self._padded = self._epoch = 0
         self._waited = 0.0
@@ -84,18 +95,17 @@ class Report:
                 f" before step {state.step}: lower training.optimizer.learning_rate, then go on"
                 " from the last checkpoint with --resume"
             )
-        self._write(
-            kind="train",
-            step=state.step,
-            epoch=self._epoch,
-            loss=sum(losses),  # each process has computed its share
-            learning_rate=collected["rate"],
-            gradient_norm=collected["norm"],
-            tokens_per_second=round(self._tokens / seconds),
-            padded_tokens_per_second=round(sum(padded) / seconds),
-            data_wait=max(waits),
-            memory=max(memories),
-        )
+        entry = {
+            "epoch": self._epoch,
+            "loss": sum(losses),  # each process has computed its share
+            "learning_rate": collected["rate"],
+            "gradient_norm": collected["norm"],
+            "tokens_per_second": round(self._tokens / seconds),
+            "padded_tokens_per_second": round(sum(padded) / seconds),
+            "data_wait": max(waits),
+            "memory": max(memories),
+        }
+        self._write("train", state.step, entry)
         rate = f"{self._tokens / seconds:,.0f}"
         self._progress.advance(0, **{"loss": f"{sum(losses):.3f}", "tokens/s": rate})
         self._outputs, self._tokens, self._padded, self._waited = [], 0, 0, 0.0
@@ -104,15 +114,16 @@ class Report:
     def validation(self, state: RunState, result: Validation, *, improved: bool) -> None:
         """Tell what a validation found; its time doesn't count as training."""
         scores = result.scores
-        self._write(
-            kind="validation",
-            step=state.step,
-            bleu=scores.bleu.value,
-            chrf=scores.chrf.value,
-            exact=scores.exact.value,
-            loss=result.loss,
-            signature=scores.bleu.signature,
-        )
+        entry = {
+            "bleu": scores.bleu.value,
+            "chrf": scores.chrf.value,
+            "exact": scores.exact.value,
+            "loss": result.loss,
+            "signature": scores.bleu.signature,
+        }
+        self._write("validation", state.step, entry)
+        if self._monitor is not None:
+            self._monitor.show(state.step, result.samples, result.pictures)
         say(
             f"step {state.step:,}: BLEU {scores.bleu.value:.2f}, chrF2 {scores.chrf.value:.2f},"
             f" loss {result.loss:.3f}" + (", the best so far" if improved else "")
@@ -124,12 +135,15 @@ class Report:
         self._progress.advance(0, bleu=f"{scores.bleu.value:.2f}")
         self._since = time.monotonic()
 
-    def _write(self, **entry: Any) -> None:
-        if not self._group.place.is_first:
+    def _write(self, kind: str, step: int, entry: dict[str, Any]) -> None:
+        """Log an entry in the first process, which has the monitor."""
+        if self._monitor is None:
             return
+        numbers = {f"{kind}/{name}": float(entry[name]) for name in entry.keys() - _UNSENT}
+        self._monitor.log(step, numbers)
         try:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+                file.write(json.dumps({"kind": kind, "step": step, **entry}) + "\n")
         except OSError as error:
             raise UserError(f"{self._path} can't be written: {error.strerror}") from error
 

@@ -30,6 +30,7 @@ from seq2seq.training.boundary import Boundary, end_reason
 from seq2seq.training.checkpoint import checkpoints, newest_checkpoint
 from seq2seq.training.compatibility import check_checkpoint, check_processes
 from seq2seq.training.module import TranslationModule
+from seq2seq.training.monitoring import Monitor, check_loggers
 from seq2seq.training.report import Report
 from seq2seq.training.state import RunState
 from seq2seq.training.stopping import StopRequest
@@ -53,6 +54,7 @@ def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> R
         UserError: the data or the run folder can't be used.
     """
     folder = config.training.folder
+    check_loggers(config.monitoring)
     device = choose_device(config.trainer.accelerator, place)
     with launched(place) as place, meet(place, timeout=config.trainer.timeout) as meeting:
         meeting.wait_for_first(f"preparing {config.data.folder}")
@@ -152,13 +154,22 @@ def _fit(
             "optimizer": module.optimizer.state_dict(),
         }
 
-    with Progress("training", total=config.training.steps, unit="steps", done=state.step) as bar:
+    with (
+        _monitor(config, group.place, state) as monitor,
+        Progress("training", total=config.training.steps, unit="steps", done=state.step) as bar,
+    ):
         boundary = Boundary(
             config,
             steps,
             group,
             validator=Validator(data, config, group),
-            report=Report(folder, group, log_every=config.training.log_every, progress=bar),
+            report=Report(
+                folder,
+                group,
+                log_every=config.training.log_every,
+                progress=bar,
+                monitor=monitor,
+            ),
             stop=stop,
             save_best=save_best,
             contents=contents,
@@ -181,6 +192,21 @@ def _fit(
                 "the device's memory is too small for a batch: lower training.tokens_per_device"
                 f" (now {config.training.tokens_per_device}) or search.tokens_per_batch"
             ) from error
+
+
+@contextmanager
+def _monitor(config: Config, place: Place, state: RunState) -> Generator[Monitor | None]:
+    """Open the loggers in the first process; the others have none."""
+    if not place.is_first:
+        yield None
+        return
+    monitor = Monitor(config, step=state.step)
+    try:
+        yield monitor
+    except BaseException:
+        monitor.close(failed=True)
+        raise
+    monitor.close(failed=False)
 
 
 def _loader_workers(config: Config, place: Place, device: torch.device) -> int:

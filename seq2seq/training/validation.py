@@ -10,6 +10,7 @@ from seq2seq.data.batch import Batch
 from seq2seq.data.loader import Position, StepDataset
 from seq2seq.data.prepared import PreparedData
 from seq2seq.evaluation import score_once, translate_all
+from seq2seq.inspection import attention_pictures
 from seq2seq.model.loss import token_loss
 from seq2seq.model.network import Network
 from seq2seq.parallel.group import Group
@@ -33,6 +34,8 @@ class Validation(NamedTuple):
     loss: float
     """Cross-entropy per target token in nats, without label smoothing."""
     samples: list[Sample]
+    pictures: list[bytes]
+    """The attention in the first translations as PNG, for the first process."""
 
 
 class Validator:
@@ -58,15 +61,17 @@ class Validator:
         """
         self._count += 1
         network.eval()
+        translator = Translator(network, self._data.vocabularies, self._config.validation_search)
         try:
             hypotheses = translate_all(
-                Translator(network, self._data.vocabularies, self._config.validation_search),
+                translator,
                 self._text.source,
                 self._group,
                 task="validation",
                 stop=lambda: self._is_dropped(stop),
             )
             loss = None if hypotheses is None else self._loss(network, stop)
+            pictures = [] if loss is None else self._draw(translator)
         finally:
             network.train()
         if hypotheses is None or loss is None:
@@ -76,7 +81,11 @@ class Validator:
         scores = score_once(hypotheses, references, self._group, language=language)
         rows = zip(self._text.source, hypotheses, references, strict=True)
         samples = [Sample(*row) for row in list(rows)[: self._config.validation.samples]]
-        return Validation(scores, loss, samples)
+        return Validation(scores, loss, samples, pictures)
+
+    def _draw(self, translator: Translator) -> list[bytes]:
+        number = self._config.monitoring.attention if self._group.place.is_first else 0
+        return attention_pictures(translator, self._text.source, number)
 
     def _is_dropped(self, stop: StopRequest) -> bool:
         """Whether this process is to stop, or another one, which lets the others know."""

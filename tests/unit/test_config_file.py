@@ -240,7 +240,7 @@ TABLE: list[tuple[str, str]] = [
     (
         "qqqq: 5",
         "x.yaml:1: qqqq: unknown key; a config has seed, data, vocabulary, model, training,"
-        " validation, search and trainer",
+        " validation, search, monitoring and trainer",
     ),
     (
         "training.steps: 5",
