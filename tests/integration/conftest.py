@@ -75,6 +75,7 @@ def make_config(folder: Path, *, pairs: int = 120, **sections: dict[str, object]
         },
         "validation": {"every": 4, "samples": 1, "search": {"beam": 1}},
         "search": {"beam": 2},
+        "monitoring": {"loggers": [], "attention": 0},  # they take longer than so small a run
         "trainer": {"accelerator": "cpu", "threads": 1},
     }
     for name, section in sections.items():

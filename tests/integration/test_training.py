@@ -1,5 +1,6 @@
 """Whole runs in this process: the boundary, exact resume, extending, what may change."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -328,3 +329,33 @@ def test_a_prepared_folder_needs_its_text_no_more(tmp_path: Path, config: Config
     run(update(config, training={"steps": 2}))
     (tmp_path / "train.en").unlink()
     assert run(config, resume=True).step == 14
+
+
+def test_a_run_can_be_watched(tmp_path: Path) -> None:
+    watched = {"loggers": ["tensorboard", "csv"], "attention": 2}
+    config = make_config(tmp_path, monitoring=watched, validation={"every": 7})
+    run(config)
+    folder = config.training.folder
+    pictures = sorted(path.name for path in (folder / "attention").iterdir())
+    assert pictures == [f"step-{step:08d}-{number}.png" for step in (7, 14) for number in (1, 2)]
+    assert list((folder / "tensorboard").rglob("events.*"))
+    (table,) = folder.rglob("metrics.csv")
+    with table.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    logged = [float(row["train/loss"]) for row in rows if row["train/loss"]]
+    assert logged == pytest.approx([entry["loss"] for entry in log(config, "train")])
+    bleu = [float(row["validation/bleu"]) for row in rows if row["validation/bleu"]]
+    assert bleu == pytest.approx([entry["bleu"] for entry in log(config, "validation")])
+    measured = rows[-3]
+    padded = float(measured["train/padded_tokens_per_second"])
+    assert padded >= float(measured["train/tokens_per_second"]) > 0
+    assert 0 <= float(measured["train/data_wait"]) < 1
+    assert 0.05 < float(measured["train/memory"]) < 50
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_made_ahead_change_nothing(
+    uninterrupted: Config, stopped: Config, workers: int
+) -> None:
+    run(update(stopped, trainer={"workers": workers}))
+    assert_same_end(uninterrupted, stopped, 14)
