@@ -251,7 +251,8 @@ def main() -> NoReturn:
         app()  # ends the process itself, with 2 for words it can't read and 130 after Ctrl-C
     except LostProcessError as error:
         complain(str(error))
-        sys.exit(1)
+        sys.stdout.flush()
+        os._exit(1)  # a GPU that waits for the lost process's numbers would hold up an orderly end
     except CommonError as error:
         say(f"seq2seq: {error}")
     except UserError as error:

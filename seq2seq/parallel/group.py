@@ -112,16 +112,15 @@ class _SeveralProcesses(Group):
         return self._store.check([f"called off/{task}"])
 
     def part(self) -> None:
-        """Wait until all processes have come to their end."""
+        """Wait until all processes have come to their end, then end the connections."""
         self._answer()
         self.gather(None)
+        distributed.destroy_process_group()
 
-    def close(self) -> None:
-        """End the signs of life and the connections."""
+    def fall_silent(self) -> None:
+        """Give no more signs of life."""
         self._ended.set()
         self._heart.join()
-        with suppress(RuntimeError):
-            distributed.destroy_process_group()
 
     def _beat(self, store: Any) -> None:
         """Show, from a thread, that this process lives, even while it waits for others."""
@@ -217,7 +216,7 @@ class Meeting:
                 raise
             raise LostProcessError(group.missing()) from error
         finally:
-            group.close()
+            group.fall_silent()
 
     def _form_group(self, device: torch.device) -> _SeveralProcesses:
         cuda = device.type == "cuda"

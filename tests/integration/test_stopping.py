@@ -82,9 +82,9 @@ def test_signals_stop_a_run_that_then_ends_as_the_uninterrupted_one(
 def test_ctrl_c_twice_stops_at_once(tmp_path: Path, config_file: Path) -> None:
     # A validation that takes long, so that the second comes before the first has had its effect.
     validation = tmp_path / "validation.en"
-    validation.write_text(validation.read_text() * 400)
+    validation.write_text(validation.read_text() * 1500)
     reference = tmp_path / "validation.de"
-    reference.write_text(reference.read_text() * 400)
+    reference.write_text(reference.read_text() * 1500)
     process = start(config_file, "search.tokens_per_batch=100000", "validation.search.beam=20")
     wait_for_steps(tmp_path / "run", 4, process)
     time.sleep(0.5)
