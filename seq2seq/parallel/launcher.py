@@ -15,7 +15,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from seq2seq.parallel.place import LAUNCHED, Place
-from seq2seq.terminal import say
+from seq2seq.terminal import complain
 
 _FINE = (None, 0, 75, 130)  # at work, done, stopped on request, stopped at once
 _GRACE = 20.0  # seconds in which a process ends by itself once another one is gone
@@ -33,11 +33,13 @@ def launched(place: Place) -> Generator[Place]:
         return
     place = place._replace(launcher="seq2seq")
     others: list[subprocess.Popen[bytes]] = []
+    over = threading.Event()
     try:
         for rank in range(1, place.world_size):
             others.append(_start(place._replace(rank=rank, local_rank=rank)))
-        threading.Thread(target=_watch, args=(others,), daemon=True).start()
+        threading.Thread(target=_watch, args=(others, over), daemon=True).start()
         yield place
+        over.set()
     except BaseException:
         _end(others, grace=2.0)
         raise
@@ -59,17 +61,19 @@ def _start(place: Place) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
 
 
-def _watch(others: list["subprocess.Popen[bytes]"]) -> None:
+def _watch(others: list["subprocess.Popen[bytes]"], over: threading.Event) -> None:
     """End this process where another one is gone and this one hasn't noticed.
 
     On a GPU it may wait for the other's numbers for as long as trainer.timeout says.
     """
     while not (failed := [process for process in others if process.poll() not in _FINE]):
-        time.sleep(1.0)
-    time.sleep(_GRACE)
+        if over.wait(1.0):
+            return
+    if over.wait(_GRACE):
+        return
     for process in failed:
         name = f"rank {others.index(process) + 1} of {len(others) + 1}"
-        say(f"{name} has ended ({_reason(process.returncode)}): giving up")
+        complain(f"{name} has ended ({_reason(process.returncode)}): giving up")
     _end(others, grace=0.0)
     os._exit(1)
 

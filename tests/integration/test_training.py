@@ -291,10 +291,13 @@ def test_lightning_installs_no_signal_handler(config: Config) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
     run(config)
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
+    from pytorch_lightning.loops import training_epoch_loop
     from pytorch_lightning.trainer.connectors import signal_connector
 
     replaced = getattr(signal_connector, "_SignalConnector", None)
     assert hasattr(replaced, "register_signal_handlers"), "the name that is replaced is gone"
+    loop = getattr(training_epoch_loop, "_TrainingEpochLoop", None)
+    assert hasattr(loop, "_broadcast_sigterm_tensor"), "this name too"
 
 
 def test_settings_of_the_optimizer_that_changed_take_effect(
@@ -332,7 +335,7 @@ def test_a_prepared_folder_needs_its_text_no_more(tmp_path: Path, config: Config
 
 
 def test_a_run_can_be_watched(tmp_path: Path) -> None:
-    watched = {"loggers": ["tensorboard", "csv"], "attention": 2}
+    watched: dict[str, object] = {"loggers": ["tensorboard", "csv"], "attention": 2}
     config = make_config(tmp_path, monitoring=watched, validation={"every": 7})
     run(config)
     folder = config.training.folder
