@@ -66,8 +66,8 @@ def check_processes(group: Group, config: Config, step: int) -> None:
         return
     files = {path.name: _digest(path) for path in sorted(config.data.folder.iterdir())}
     facts = group.gather((files, config.model_dump(mode="json"), step))
-    for rank, (other_files, other_config, other_step) in enumerate(facts):
-        if difference := _difference(facts[0], (other_files, other_config, other_step)):
+    for rank, other in enumerate(facts):
+        if other != facts[0] and (difference := _difference(facts[0], other)):
             raise CommonError(f"rank {rank} and rank 0 can't train together: {difference}")
 
 
