@@ -15,6 +15,7 @@ from seq2seq.terminal import Progress, complain, say, speak_as, use_plain, visib
 
 if TYPE_CHECKING:
     from seq2seq.parallel.place import Place
+    from seq2seq.scoring import Scores
 
 _HELP = """Train LSTM translation models, and translate with them.
 
@@ -117,6 +118,21 @@ def train(
         raise typer.Exit(0 if place.is_supervised else 75)
 
 
+def _check_test_set(
+    split: str | None,
+    data: Path | None,
+    source: Path | None,
+    reference: Path | None,
+    *,
+    lookup: bool,
+) -> None:
+    """Refuse options that say two things about what is to be scored."""
+    if bool(source) != bool(reference):
+        raise UserError("--source and --reference must be given together")
+    if source and (split or (data and not lookup)):
+        raise UserError("--split and --data have no effect beside --source and --reference")
+
+
 @app.command()
 def evaluate(
     model: ModelFolder,
@@ -144,27 +160,31 @@ def evaluate(
 
     Example: seq2seq evaluate runs/quickstart/model
     """
+    _check_test_set(split, data, source, reference, lookup=lookup)
     place = _find_place(devices)
+    import torch
+
     from seq2seq import evaluation
     from seq2seq.model_folder import load_model
     from seq2seq.parallel.device import choose_device
     from seq2seq.parallel.group import meet
     from seq2seq.parallel.launcher import launched
+    from seq2seq.parallel.place import usable_threads
     from seq2seq.translation import search_settings
 
+    if place.world_size > 1:  # one alone takes torch's number, which heeds OMP_NUM_THREADS
+        torch.set_num_threads(usable_threads(place))
     device = choose_device("auto", place)
     loaded = load_model(model, device=device)
     folder = data or loaded.config.data.folder
-    if source or reference:
-        if not (source and reference):
-            raise UserError("--source and --reference must be given together")
-        if split or (data and not lookup):
-            raise UserError("--split and --data have no effect beside --source and --reference")
+    if source and reference:
         test = evaluation.text_test_set(source, reference, loaded.config.data.target)
     else:
         test = evaluation.prepared_test_set(folder, split or "test")
     settings = search_settings(loaded, beam)
-    baseline = {"nearest training source": evaluation.lookup_scores(folder, test)} if lookup else {}
+    baseline: dict[str, Scores] = {}
+    if lookup and place.is_first:
+        baseline["nearest training source"] = evaluation.lookup_scores(folder, test)
     with launched(place) as place, meet(place) as meeting, meeting.group(device) as group:
         scores = evaluation.evaluate(loaded, test, settings, group)
     if not place.is_first:

@@ -315,13 +315,29 @@ def test_devices_that_contradict_the_launcher_are_refused(exact: Path) -> None:
     assert "`trainer.devices` is 3, but torchrun has started 2 of 2 processes" in end.messages
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_killed_local_process_ends_the_launching_one(exact: Path) -> None:
     process = Process(*endless(exact, "local", "trainer.devices=2"))
     wait_for(exact.parent / "local" / "metrics.jsonl", process)
+    # Linux tells the children of a process here.
     children = Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children")
     (child,) = map(int, children.read_text().split())
     os.kill(child, signal.SIGKILL)
     end = process.finish(60.0)
     assert end.status == 1
     assert f"rank 1 of 2 (PID {child} on " in end.messages
+
+
+def test_evaluation_on_two_processes_scores_as_on_one(
+    exact: Path, recorded: Callable[[int], Records]
+) -> None:
+    recorded(1)
+    model = exact.parent / "run1" / "model"
+    reports: list[dict[str, Any]] = []
+    for devices in (1, 2):
+        path = exact.parent / f"scores{devices}.json"
+        options = ("--lookup", f"--devices={devices}", "--output", path)
+        end = Process("evaluate", model, *options).finish()
+        assert end.status == 0, end
+        assert end.output.count("nearest training source") == 1, "only the first process tells"
+        reports.append(json.loads(path.read_text()))
+    assert reports[0] == reports[1]
