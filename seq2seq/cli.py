@@ -87,6 +87,13 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
     ] = False,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(
+            help="Save and stop before this time is over, such as 90m or 1h30m; by default before"
+            " the end of the SLURM job, if it is one."
+        ),
+    ] = None,
 ) -> None:
     """Train a model; the data is prepared first if need be.
 
@@ -97,25 +104,39 @@ def train(
     """
     from seq2seq.training.stopping import StopNow, StopRequest
 
-    stop = StopRequest()
+    place, stop = None, StopRequest()
     stop.install()  # before anything that takes long to import
     try:
         from seq2seq.config_file import load_config
+        from seq2seq.training.time_limit import seconds_allowed
 
         settings = load_config(config, overrides or ())
+        stop.limit(seconds_allowed(time_limit))
         place = _find_place(settings.trainer.devices)
         from seq2seq.training.boundary import end_reason
         from seq2seq.training.run import train as run
 
         state = run(settings, place, resume=resume, stop=stop)
     except StopNow:
-        say("stopped at once; --resume goes on from the last checkpoint, if there is one")
-        raise typer.Exit(130) from None
+        say(
+            f"stopped at once ({stop.reason}); --resume goes on from the last checkpoint, if there"
+            " is one"
+        )
+        if stop.by_hand:
+            raise typer.Exit(130) from None
+        raise typer.Exit(_stopped(place)) from None
     except LostProcessError as error:
         raise LostProcessError(f"{error}; --resume goes on from the last checkpoint") from error
     if stop and (state.validation_due or not end_reason(state, settings)):
-        # torchrun and srun take all but 0 for a failure of one process, and end the others.
-        raise typer.Exit(0 if place.is_supervised else 75)
+        raise typer.Exit(_stopped(place))
+
+
+def _stopped(place: "Place | None") -> int:
+    """The status after a stop on request.
+
+    torchrun and srun take all but 0 for a failure of one process, and end the others.
+    """
+    return 0 if place is not None and place.is_supervised else 75
 
 
 def _check_test_set(

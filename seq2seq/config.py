@@ -263,6 +263,8 @@ class CheckpointConfig(Section):
 
     every: Positive = 500
     """Steps between two checkpoints; there is one at each stop and at the end in any case."""
+    minutes: Annotated[float, Field(gt=0.0)] | None = 15.0
+    """Most minutes between two checkpoints; none: steps alone count."""
     keep_last: Positive = 2
     """Number of newest checkpoints that are kept."""
     keep_best: Positive = 1
@@ -286,6 +288,11 @@ class TrainingConfig(Section):
     """The optimizer."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints."""
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Decay of an average of the weights over the steps, such as 0.999; none: no average.
+
+    The average is what is validated and saved as the model; training goes on with the weights.
+    """
     log_every: Positive = 50
     """Steps between two lines of `metrics.jsonl`."""
 

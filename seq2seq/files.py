@@ -2,16 +2,24 @@
 
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from seq2seq.errors import UserError
 
 
+def _anyone_may() -> None:
+    """Hold nobody back."""
+
+
 @contextmanager
-def whole_folder(folder: Path) -> Generator[Path]:
+def whole_folder(folder: Path, *, check: Callable[[], None] = _anyone_may) -> Generator[Path]:
     """Give a folder to fill that takes its place, or the old one's, once it is whole.
+
+    Args:
+        folder: the place.
+        check: is called before anything there is replaced, and raises where it may not be.
 
     Raises:
         UserError: nothing can be written there.
@@ -24,6 +32,7 @@ def whole_folder(folder: Path) -> Generator[Path]:
         yield partial
         for path in (*partial.iterdir(), partial):
             _flush(path)
+        check()
         _replace(partial, folder)
     except OSError as error:
         raise UserError(f"{folder} can't be written: {error.strerror or error}") from error
@@ -31,8 +40,13 @@ def whole_folder(folder: Path) -> Generator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, check: Callable[[], None] = _anyone_may) -> None:
     """Write a file beside its place, flush it to disk, and rename it.
+
+    Args:
+        path: the place.
+        content: of the file.
+        check: is called before anything there is replaced, and raises where it may not be.
 
     Raises:
         UserError: it can't be written, or something else than a file is there.
@@ -45,6 +59,7 @@ def write_whole(path: Path, content: bytes) -> None:
         partial.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
         _flush(partial)
+        check()
         partial.replace(path)
         _flush(path.parent)
     except OSError as error:
@@ -52,6 +67,29 @@ def write_whole(path: Path, content: bytes) -> None:
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a kill left behind where files and folders were being written.
+
+    A folder that was moved aside, and whose successor had not yet taken its place, moves back.
+    Nobody else may be writing in `folder`.
+    """
+    for path in folder.glob(".*.partial-*"):
+        _remove(path)
+    for old in folder.glob(".*.old-*"):
+        place = folder / old.name[1:].rpartition(".old-")[0]
+        if place.exists():
+            _remove(old)
+        else:
+            old.rename(place)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _replace(partial: Path, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The model folder: `config.json`, `model.safetensors` and the vocabulary; plain data, no code."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,15 +41,24 @@ def new_network(config: Config, vocabularies: Vocabularies) -> Network:
     )
 
 
-def save_model(folder: Path, model: Model) -> None:
-    """Write a model folder, whole or not at all; an older one is replaced."""
+def save_model(folder: Path, model: Model, *, check: Callable[[], None] = lambda: None) -> None:
+    """Write a model folder, whole or not at all; an older one is replaced.
+
+    Args:
+        folder: the place.
+        model: to be saved.
+        check: is called before the older one is replaced, and raises where it may not be.
+
+    Raises:
+        UserError: it can't be written.
+    """
     description = {
         "format": FORMAT,
         "version": __version__,
         "facts": model.facts,
         "config": model.config.model_dump(mode="json"),
     }
-    with whole_folder(folder) as partial:
+    with whole_folder(folder, check=check) as partial:
         text = json.dumps(description, indent=1, ensure_ascii=False)
         (partial / _CONFIG).write_text(text + "\n", encoding="utf-8")
         # named_parameters gives a tied tensor once, under its first owner's name.

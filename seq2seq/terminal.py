@@ -134,7 +134,7 @@ class Progress:
         global _bars
         if _bars is None or self._bar is None:
             if time.monotonic() - self._started > self._interval:
-                self._say_line(f"after {_duration(time.monotonic() - self._started)}")
+                self._say_line(f"after {duration(time.monotonic() - self._started)}")
         elif self._starts_bars:
             bars, _bars = _bars, None
             with contextlib.suppress(OSError):
@@ -182,7 +182,7 @@ class Progress:
 
     def _time_left(self) -> str:
         remaining, rate = self._total - self._done, self._rate()
-        return f"{_duration(remaining / rate)} left" if remaining > 0 and rate > 0 else ""
+        return f"{duration(remaining / rate)} left" if remaining > 0 and rate > 0 else ""
 
 
 class _Details(rich_progress.ProgressColumn):
@@ -256,7 +256,8 @@ def _print_plain_table(
     sys.stdout.flush()  # so that a reader who is gone is noticed here
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write a time as a person would: `90 s`, `12 min`, `3 h 5 min`, `2 d 4 h`."""
     minutes = round(seconds / 60)
     if seconds < 99.5:
         return f"{seconds:.0f} s"

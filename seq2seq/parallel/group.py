@@ -4,13 +4,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as distributed
+from torch.distributed.distributed_c10d import PrefixStore
 
 from seq2seq.errors import CommonError, LostProcessError, UserError
 from seq2seq.parallel.place import Place
@@ -20,6 +21,8 @@ _POLL = 0.2  # seconds between two looks at whether the first process is done
 _PATIENCE = 10  # looks before a process says that it waits
 _BEAT = 2.0  # seconds between two signs of life
 _SILENCE = 3 * _BEAT  # after which a process counts as gone
+
+Result = TypeVar("Result")
 
 
 class Group:
@@ -43,11 +46,30 @@ class Group:
         """Give every process the plain value of the first one; all must call it."""
         return value
 
-    def agree(self, wish: bool) -> bool:
-        """Say whether any process wished it when they last called this; all must call it.
+    def first_does(self, work: Callable[[], Result]) -> Result:
+        """Let the first process do something, and give all what it returned.
 
-        The answer is the same everywhere and comes one call late, so that nobody waits for it. A
-        process that is alone has its own at once.
+        All must call it, and none goes on before it is done.
+
+        Raises:
+            CommonError: it found a mistake that the user can fix, which is everyone's then.
+        """
+        result = mistake = None
+        if self.place.is_first:
+            try:
+                result = work()
+            except UserError as error:
+                mistake = str(error)
+        result, mistake = self.share((result, mistake))
+        if mistake is not None:
+            raise CommonError(mistake)
+        return result
+
+    def agree(self, wish: int) -> int:
+        """Say the largest number that any process gave when they last called this.
+
+        All must call it. The answer is the same everywhere and comes one call late, so that nobody
+        waits for it. A process that is alone has its own at once.
         """
         return wish
 
@@ -87,23 +109,23 @@ class _SeveralProcesses(Group):
         distributed.broadcast_object_list(values, src=0, group=self._control)
         return values[0]
 
-    def agree(self, wish: bool) -> bool:
+    def agree(self, wish: int) -> int:
         answer = self._answer()
-        tensor = torch.tensor([int(wish)])
+        tensor = torch.tensor([wish])
         work = distributed.all_reduce(
             tensor, distributed.ReduceOp.MAX, group=self._control, async_op=True
         )
         self._wish = (work, tensor)
         return answer
 
-    def _answer(self) -> bool:
+    def _answer(self) -> int:
         if self._wish is None:
-            return False
+            return 0
         self.arrive()
         work, tensor = self._wish
         self._wish = None
         work.wait()
-        return bool(tensor.item())
+        return int(tensor.item())
 
     def call_off(self, task: str) -> None:
         self._store.set(f"called off/{task}", "1")
@@ -273,7 +295,9 @@ def meet(place: Place, *, timeout: float = 30.0) -> Generator[Meeting]:
         )
     except distributed.DistError as error:
         raise UserError(_why_not_met(place, error)) from error
-    yield Meeting(place, store, limit)
+    # torchrun's store outlives the processes that it starts anew, and what they have left in it.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    yield Meeting(place, PrefixStore(f"attempt {attempt}", store), limit)
 
 
 def _why_not_met(place: Place, error: Exception) -> str:

@@ -11,19 +11,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 
 from seq2seq.parallel.place import LAUNCHED, Place
 from seq2seq.terminal import complain
 
-_FINE = (None, 0, 75, 130)  # at work, done, stopped on request, stopped at once
+_FINE = (None, 0, 75)  # at work, done, stopped on request
 _GRACE = 20.0  # seconds in which a process ends by itself once another one is gone
 
 
 @contextmanager
-def launched(place: Place) -> Generator[Place]:
+def launched(place: Place, *, hold: Collection[signal.Signals] = ()) -> Generator[Place]:
     """Start the processes that are missing, which run this very command again.
+
+    Args:
+        place: of this process.
+        hold: signals that a process, once it has started, gets as soon as it unblocks them: until
+            it has its handlers, they would kill it.
 
     Yields:
         The place of this process, the first one.
@@ -36,17 +41,18 @@ def launched(place: Place) -> Generator[Place]:
     over = threading.Event()
     try:
         for rank in range(1, place.world_size):
-            others.append(_start(place._replace(rank=rank, local_rank=rank)))
+            others.append(_start(place._replace(rank=rank, local_rank=rank), hold))
         threading.Thread(target=_watch, args=(others, over), daemon=True).start()
         yield place
-        over.set()
     except BaseException:
+        over.set()
         _end(others, grace=2.0)
         raise
+    over.set()
     _end(others, grace=_GRACE)
 
 
-def _start(place: Place) -> "subprocess.Popen[bytes]":
+def _start(place: Place, hold: Collection[signal.Signals]) -> "subprocess.Popen[bytes]":
     variables = {
         "RANK": place.rank,
         "WORLD_SIZE": place.world_size,
@@ -58,7 +64,11 @@ def _start(place: Place) -> "subprocess.Popen[bytes]":
     }
     environment = os.environ | {name: str(value) for name, value in variables.items()}
     command = [sys.executable, "-m", "seq2seq", *sys.argv[1:]]
-    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, hold)  # a new process inherits it
+    try:
+        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _watch(others: list["subprocess.Popen[bytes]"], over: threading.Event) -> None:

@@ -6,7 +6,8 @@ so a run that is resumed decides what the uninterrupted one decides.
 
 import time
 from collections.abc import Callable
-from pathlib import Path
+from enum import IntEnum
+from statistics import median
 from typing import Any
 
 import pytorch_lightning as lightning
@@ -16,12 +17,22 @@ from seq2seq.data.batch import Step
 from seq2seq.data.loader import StepDataset, following
 from seq2seq.parallel.group import Group
 from seq2seq.terminal import say
-from seq2seq.training.checkpoint import checkpoint_path, remove_checkpoints, write_checkpoint
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.report import Report
 from seq2seq.training.state import RunState
 from seq2seq.training.stopping import StopRequest
+from seq2seq.training.time_limit import forecast
 from seq2seq.training.validation import Validation, Validator
+
+_TIMED = 20  # steps, before it is said whether the run fits in the time limit
+
+
+class Wish(IntEnum):
+    """What a process wants to be done after a step; the largest wish is granted."""
+
+    NOTHING = 0
+    SAVE = 1
+    STOP = 2
 
 
 class Boundary(lightning.Callback):
@@ -37,7 +48,7 @@ class Boundary(lightning.Callback):
         report: Report,
         stop: StopRequest,
         save_best: Callable[[Validation], None],
-        contents: Callable[[], dict[str, Any]],
+        save: Callable[[], None],
     ):
         """Set up the boundary.
 
@@ -48,26 +59,24 @@ class Boundary(lightning.Callback):
             validator: scores the network.
             report: tells the person.
             stop: asks for an early end.
-            save_best: is called with each best validation.
-            contents: gives what a checkpoint holds.
+            save_best: is called with each best validation, in the first process.
+            save: writes a checkpoint, in the first process.
         """
         self._config, self._steps, self._group = config, steps, group
         self._validator, self._report, self._stop = validator, report, stop
-        self._save_best, self._contents = save_best, contents
-        self._clock = time.monotonic()
-
-    @property
-    def _checkpoints(self) -> Path:
-        return self._config.training.folder / "checkpoints"
+        self._save_best, self._save = save_best, save
+        self._clock = self._saved_at = self._step_began = time.monotonic()
+        self._timed: list[float] = []
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Make up for a validation that a stop cut off, and heed a stop that came early."""
         self._report.begin(pl_module.state)
-        self._clock = time.monotonic()
+        self._clock = self._saved_at = time.monotonic()
         self._group.step = pl_module.state.step
-        asked = self._is_asked_to_stop(at_once=True)
-        if pl_module.state.validation_due or asked:
-            self._cross(trainer, pl_module, asked=asked)
+        wish = self._learn_why(max(self._group.gather(self._wish())))
+        if pl_module.state.validation_due or wish is Wish.STOP:
+            self._cross(trainer, pl_module, wish)
+        self._step_began = time.monotonic()
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: Any, batch: Step, batch_idx: int
@@ -91,28 +100,44 @@ class Boundary(lightning.Callback):
         every = self._config.validation.every
         state.validation_due = state.step % every == 0 or state.step == self._config.training.steps
         self._group.step = state.step
-        self._cross(trainer, pl_module, asked=self._is_asked_to_stop())
+        self._time_step(state)
+        self._cross(trainer, pl_module, self._learn_why(self._group.agree(self._wish())))
+        self._step_began = time.monotonic()
         self._report.wait_for_batch()
 
-    def _is_asked_to_stop(self, *, at_once: bool = False) -> bool:
-        """Whether any process was asked, up to the step before where there are several."""
-        wish = bool(self._stop)
-        asked = any(self._group.gather(wish)) if at_once else self._group.agree(wish)
-        if asked:
-            self._learn_why()
-        return asked
+    def _time_step(self, state: RunState) -> None:
+        """Note how long a step took; after some, say whether the rest fits in the time limit."""
+        self._stop.step_takes(time.monotonic() - self._step_began)
+        left = self._stop.seconds_left
+        if left is None or len(self._timed) == _TIMED:
+            return
+        self._timed.append(time.monotonic() - self._step_began)
+        if len(self._timed) == _TIMED:
+            say(forecast(median(self._timed), state.step, self._config.training.steps, left))
 
-    def _learn_why(self) -> None:
-        """Let all processes know what the one that was asked to stop knows."""
-        reasons = self._group.gather(self._stop.reason)
-        self._stop.reason = next(filter(None, reasons), None)
+    def _wish(self) -> Wish:
+        if self._stop:
+            return Wish.STOP
+        minutes = self._config.training.checkpoint.minutes
+        unsaved = time.monotonic() - self._saved_at
+        if minutes is not None and unsaved > 60 * minutes and self._group.place.is_first:
+            self._saved_at += unsaved  # it is going to be, at the latest after the next step
+            return Wish.SAVE
+        return Wish.NOTHING
 
-    def _cross(self, trainer: lightning.Trainer, module: TranslationModule, *, asked: bool) -> None:
+    def _learn_why(self, wish: int) -> Wish:
+        """Let all processes know why they stop, if they do: one of them was asked to."""
+        if wish == Wish.STOP:
+            reasons = self._group.gather(self._stop.reason)
+            self._stop.reason = next(filter(None, reasons), None)
+        return Wish(wish)
+
+    def _cross(self, trainer: lightning.Trainer, module: TranslationModule, wish: Wish) -> None:
         state = module.state
         among_best = state.validation_due and self._validate(module)
         dropped = state.validation_due
-        ending = asked or dropped or bool(end_reason(state, self._config))
-        due = state.step % self._config.training.checkpoint.every == 0
+        ending = wish is Wish.STOP or dropped or bool(end_reason(state, self._config))
+        due = wish is Wish.SAVE or state.step % self._config.training.checkpoint.every == 0
         if due or among_best or ending:
             self._checkpoint(state)
         trainer.should_stop = ending
@@ -125,31 +150,26 @@ class Boundary(lightning.Callback):
         """
         state = module.state
         self._report.read_back(state)
-        result = self._validator.validate(module.network, self._stop)
+        result = self._validator.validate(module.evaluated, self._stop)
         if result is None:
-            self._learn_why()
+            self._learn_why(Wish.STOP)
             say("stopping: the validation is dropped, and done first when the run goes on")
             return False
         schedule = self._config.training.optimizer.schedule
         plateau = schedule if isinstance(schedule, Plateau) else None
         improved = state.record(result.scores.bleu.value, plateau)
         self._report.validation(state, result, improved=improved)
-        if improved and self._group.place.is_first:
-            self._save_best(result)
+        if improved:
+            self._group.first_does(lambda: self._save_best(result))
         return state.step in state.best_steps(self._config.training.checkpoint.keep_best)
 
     def _checkpoint(self, state: RunState) -> None:
         self._report.read_back(state)  # nothing is saved after a gradient of NaNs
         now = time.monotonic()
         state.seconds, self._clock = state.seconds + now - self._clock, now
-        if not self._group.place.is_first:
-            return
-        write_checkpoint(checkpoint_path(self._checkpoints, state.step), self._contents())
-        kept = self._config.training.checkpoint
-        best = state.best_steps(kept.keep_best)
-        remove_checkpoints(
-            self._checkpoints, step=state.step, keep_last=kept.keep_last, keep_steps=best
-        )
+        self._group.first_does(self._save)
+        self._saved_at = time.monotonic()
+        self._stop.saving_takes(self._saved_at - now)
 
 
 def end_reason(state: RunState, config: Config) -> str:

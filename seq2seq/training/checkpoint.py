@@ -1,10 +1,13 @@
 """Checkpoint files: whole, checksummed, and loaded without running code from them.
 
-A file is a line that names the format, a line with the digest of the rest, and what `torch.save`
-makes of plain types and tensors. torch itself loads a file with a flipped byte without a word.
+A file is a line that names the format, a line with the digest of all the rest, and what
+`torch.save` makes of plain types and tensors. torch itself loads a file with a flipped byte without
+a word.
 """
 
 import hashlib
+import re
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,8 +19,12 @@ from seq2seq.errors import ModelError
 from seq2seq.files import write_whole
 from seq2seq.terminal import say
 
-FORMAT = 1
-_MAGIC = b"seq2seq checkpoint "
+FORMAT = 2
+_HEAD = b"seq2seq checkpoint %d"
+
+
+class OtherFormatError(ModelError):
+    """A whole checkpoint that another version of the program has written."""
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -30,13 +37,29 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.ckpt"))
 
 
-def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint; it takes its place once it is whole."""
+def write_checkpoint(
+    path: Path, content: dict[str, Any], *, check: Callable[[], None] = lambda: None
+) -> None:
+    """Write a checkpoint; it takes its place once it is whole.
+
+    Args:
+        path: the place.
+        content: plain types and tensors.
+        check: is called before it takes its place, and raises where it may not.
+
+    Raises:
+        UserError: it can't be written.
+    """
     buffer = BytesIO()
     torch.save(content, buffer)
-    payload = buffer.getvalue()
-    digest = hashlib.sha256(payload).hexdigest().encode()
-    write_whole(path, _MAGIC + str(FORMAT).encode() + b"\n" + digest + b"\n" + payload)
+    head, payload = _HEAD % FORMAT, buffer.getvalue()
+    write_whole(path, b"\n".join((head, _digest(head, payload), payload)), check=check)
+
+
+def _digest(head: bytes, payload: bytes) -> bytes:
+    digest = hashlib.sha256(head)
+    digest.update(payload)
+    return digest.hexdigest().encode()
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -51,10 +74,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ModelError(f"the checkpoint {path} can't be read: {error.strerror}") from error
     head, _, rest = content.partition(b"\n")
     digest, _, payload = rest.partition(b"\n")
-    if head != _MAGIC + str(FORMAT).encode():
-        raise ModelError(f"{path} is no checkpoint of format {FORMAT}, which this version reads")
-    if hashlib.sha256(payload).hexdigest().encode() != digest:
+    if _digest(head, payload) != digest:
         raise ModelError(f"the checkpoint {path} is damaged: its content doesn't fit its checksum")
+    if head != _HEAD % FORMAT:
+        found = re.sub(rb"\D", b"", head).decode() or "another"
+        raise OtherFormatError(
+            f"the checkpoint {path} has format {found}, but this version reads format {FORMAT}: go"
+            " on with the version that wrote it, or choose another training.folder"
+        )
     try:
         return torch.load(BytesIO(payload), map_location="cpu", weights_only=True)
     except UnpicklingError as error:
@@ -65,12 +92,15 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     """Read the newest checkpoint that is whole; damaged ones are named and passed over.
 
     Raises:
-        ModelError: there are checkpoints, but none can be read.
+        ModelError: there are checkpoints, but none can be read, or the newest whole one is of
+            another version of the program, to which it may be worth more than older ones to this.
     """
     paths = checkpoints(folder)
     for path in reversed(paths):
         try:
             return read_checkpoint(path)
+        except OtherFormatError:
+            raise
         except ModelError as error:
             say(f"{error}; trying the one before")
     if paths:

@@ -14,6 +14,7 @@ from seq2seq.data.batch import Step
 from seq2seq.model.loss import token_loss
 from seq2seq.model.network import Network
 from seq2seq.parallel.group import Group
+from seq2seq.training.average import WeightAverage
 from seq2seq.training.schedule import rate_factor
 from seq2seq.training.state import RunState
 
@@ -42,6 +43,8 @@ class TranslationModule(lightning.LightningModule):
         self._saved_optimizer = saved_optimizer
         self.automatic_optimization = False
         self.network = network
+        decay = config.training.ema
+        self.average = None if decay is None else WeightAverage(network, decay)
         self.settings = config
         self.state = state
         self.group = group
@@ -52,6 +55,11 @@ class TranslationModule(lightning.LightningModule):
             weight_decay=config.training.optimizer.weight_decay,
             fused=True,
         )
+
+    @property
+    def evaluated(self) -> Network:
+        """The network that is validated and becomes the model: the average, if there is one."""
+        return self.network if self.average is None else self.average.network
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Hand over the optimizer, with the state that was saved.
@@ -88,6 +96,8 @@ class TranslationModule(lightning.LightningModule):
         skipped = (~norm.isfinite()).float()
         self.optimizer.found_inf = skipped  # pyright: ignore[reportAttributeAccessIssue]
         self._step_optimizer()
+        if self.average is not None:
+            self.average.update(self.network, number)
         return {"loss": loss, "norm": norm, "skipped": skipped, "rate": torch.tensor(rate)}
 
     def _set_rate(self, number: int) -> float:

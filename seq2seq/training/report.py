@@ -5,6 +5,7 @@ import math
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +35,36 @@ class Report:
         log_every: int,
         progress: Progress,
         monitor: Monitor | None,
+        check: Callable[[], None],
     ):
+        """Begin to collect.
+
+        Args:
+            folder: the run folder.
+            group: the processes of the run.
+            log_every: steps between two entries.
+            progress: the bar.
+            monitor: the loggers, which the first process has.
+            check: raises where the run folder is another process's by now.
+        """
         self._path, self._group = folder / "metrics.jsonl", group
         self._log_every, self._progress, self._monitor = log_every, progress, monitor
+        self._check = check
         self._outputs: list[dict[str, Tensor]] = []
         self._tokens = self._padded = self._epoch = 0
         self._waited = 0.0
         self._since = self._waiting_since = time.monotonic()
 
     def begin(self, state: RunState) -> None:
-        """Drop the lines of steps that are going to be computed again."""
-        if self._group.place.is_first and self._path.exists():
-            lines = self._path.read_bytes().splitlines(keepends=True)
-            kept = [line for line in lines if (_step_of(line) or math.inf) <= state.step]
-            write_whole(self._path, b"".join(kept))
+        """Drop the lines of steps that are going to be computed again; all must call it."""
+        self._group.first_does(lambda: self._drop_lines_after(state.step))
         self._since = self._waiting_since = time.monotonic()
+
+    def _drop_lines_after(self, step: int) -> None:
+        if self._path.exists():
+            lines = self._path.read_bytes().splitlines(keepends=True)
+            kept = [line for line in lines if (_step_of(line) or math.inf) <= step]
+            write_whole(self._path, b"".join(kept))
 
     def batch_arrived(self) -> None:
         """Count the time since the last step was over as waiting for data."""
@@ -136,9 +152,12 @@ class Report:
         self._since = time.monotonic()
 
     def _write(self, kind: str, step: int, entry: dict[str, Any]) -> None:
-        """Log an entry in the first process, which has the monitor."""
-        if self._monitor is None:
-            return
+        """Log an entry; all processes must call it, and the first one does it."""
+        self._group.first_does(lambda: self._append(kind, step, entry))
+
+    def _append(self, kind: str, step: int, entry: dict[str, Any]) -> None:
+        assert self._monitor is not None, "the first process has it"
+        self._check()
         numbers = {f"{kind}/{name}": float(entry[name]) for name in entry.keys() - _UNSENT}
         self._monitor.log(step, numbers)
         try:

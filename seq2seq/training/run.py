@@ -1,25 +1,18 @@
 """A training run: from a config to a run folder with checkpoints, metrics and the best model."""
 
-import fcntl
-import os
-import socket
 from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from seq2seq import __version__
 from seq2seq.config import Config
-from seq2seq.config_file import dump_config
 from seq2seq.data.loader import StepDataset, step_loader
 from seq2seq.data.prepare import prepare, prepared_by_another
 from seq2seq.data.prepared import PreparedData
-from seq2seq.errors import ModelError, UserError
+from seq2seq.errors import UserError
 from seq2seq.evaluation import show_scores
-from seq2seq.files import write_whole
-from seq2seq.model_folder import Model, copy_weights, model_facts, new_network, save_model
+from seq2seq.model_folder import copy_weights, model_facts, new_network
 from seq2seq.parallel.device import choose_device
 from seq2seq.parallel.group import Group, meet
 from seq2seq.parallel.launcher import launched
@@ -27,15 +20,15 @@ from seq2seq.parallel.place import Place, usable_threads
 from seq2seq.scoring import Score, Scores
 from seq2seq.terminal import Progress, say
 from seq2seq.training.boundary import Boundary, end_reason
-from seq2seq.training.checkpoint import checkpoints, newest_checkpoint
-from seq2seq.training.compatibility import check_checkpoint, check_processes
+from seq2seq.training.compatibility import check_processes
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.monitoring import Monitor, check_loggers
 from seq2seq.training.report import Report
+from seq2seq.training.run_folder import RunFolder
 from seq2seq.training.state import RunState
-from seq2seq.training.stopping import StopRequest
+from seq2seq.training.stopping import SIGNALS, StopNow, StopRequest
 from seq2seq.training.trainer import make_trainer
-from seq2seq.training.validation import Validation, Validator
+from seq2seq.training.validation import Validator
 
 
 def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> RunState:
@@ -52,29 +45,41 @@ def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> R
 
     Raises:
         UserError: the data or the run folder can't be used.
+        StopNow: `stop` was set before there was anything to save.
     """
-    folder = config.training.folder
+    folder = RunFolder(config)
     check_loggers(config.monitoring)
     device = choose_device(config.trainer.accelerator, place)
-    with launched(place) as place, meet(place, timeout=config.trainer.timeout) as meeting:
+    with (
+        launched(place, hold=SIGNALS) as place,
+        meet(place, timeout=config.trainer.timeout) as meeting,
+    ):
         meeting.wait_for_first(f"preparing {config.data.folder}")
-        if not resume and checkpoints(folder / "checkpoints"):
-            raise ModelError(
-                f"the run folder {folder} has a run in it: go on with it by --resume, or choose"
-                " another training.folder"
-            )
-        manifest = prepare(config) if place.is_first else prepared_by_another(config)
-        with _lock(folder) if place.is_first else nullcontext():
-            saved = newest_checkpoint(folder / "checkpoints")
-            if saved is not None:
-                check_checkpoint(saved, config, manifest.fingerprint)
-            state = RunState() if saved is None else RunState.from_plain(saved["state"])
-            meeting.tell_ready()
-            with meeting.group(device) as group:
+        if place.is_first:
+            if not resume:
+                folder.refuse_to_overwrite()
+            stop.unless_asked(lambda: prepare(config))
+        meeting.tell_ready()
+        with meeting.group(device) as group:
+            _heed_early_stop(stop, group)
+            if not place.is_first:
+                prepared_by_another(config)
+            with folder.held(group):
+                saved = folder.newest(group)
+                state = RunState() if saved is None else RunState.from_plain(saved["state"])
                 check_processes(group, config, state.step)
                 if not _has_ended(config, state):
-                    _run(config, state, saved, stop, group, device)
-            return state
+                    _run(config, state, saved, stop, group, device, folder)
+                return state
+
+
+def _heed_early_stop(stop: StopRequest, group: Group) -> None:
+    """End all processes if one has been asked to stop; from here on they agree after each step."""
+    stop.begin()
+    reasons = group.gather(stop.reason if stop else None)
+    stop.reason = next(filter(None, reasons), None)
+    if stop.reason is not None:
+        raise StopNow
 
 
 def _has_ended(config: Config, state: RunState) -> bool:
@@ -94,10 +99,9 @@ def _run(
     stop: StopRequest,
     group: Group,
     device: torch.device,
+    folder: RunFolder,
 ) -> None:
     place, data = group.place, PreparedData.open(config.data.folder)
-    if place.is_first:
-        write_whole(config.training.folder / "config.yaml", dump_config(config).encode())
     torch.set_num_threads(config.trainer.threads or usable_threads(place))
     torch.manual_seed(config.seed)
     network = new_network(config, data.vocabularies)
@@ -106,6 +110,8 @@ def _run(
         copy_weights(network, saved["weights"])
     optimizer = saved["optimizer"] if saved else None
     module = TranslationModule(network, config, state, group, optimizer)
+    if saved is not None and saved["average"] is not None and module.average is not None:
+        copy_weights(module.average.network, saved["average"])
     steps = StepDataset(
         data.split("train"),
         seed=config.seed,
@@ -114,14 +120,14 @@ def _run(
         rank=place.rank,
         world_size=place.world_size,
     )
-    size = sum(parameter.numel() for parameter in network.parameters())
+    parameters = sum(parameter.numel() for parameter in network.parameters())
     processes = f"{place.world_size} processes; " if place.world_size > 1 else ""
     say(
-        f"{size:,} parameters; {processes}{steps.epoch_length(0):,} steps an epoch,"
-        f" {config.training.steps:,} steps in all;"
-        f" logs and checkpoints go to {config.training.folder}"
+        f"{parameters:,} parameters; {processes}{steps.epoch_length(0):,} steps an epoch,"
+        f" {config.training.steps:,} steps in all; logs and checkpoints go to {folder.path}"
     )
-    _fit(config, data, module, steps, stop, device)
+    group.first_does(lambda: folder.begin(network))
+    _fit(config, data, module, steps, stop, device, folder)
     if place.is_first:
         _tell_end(config, state, stop)
 
@@ -133,27 +139,9 @@ def _fit(
     steps: StepDataset,
     stop: StopRequest,
     device: torch.device,
+    folder: RunFolder,
 ) -> None:
-    state, group, folder = module.state, module.group, config.training.folder
-
-    def save_best(result: Validation) -> None:
-        facts = {
-            "step": state.step,
-            "validation": {score.name: score._asdict() for score in result.scores},
-            "data": data.manifest.fingerprint,
-        }
-        save_model(folder / "model", Model(module.network, data.vocabularies, config, facts))
-
-    def contents() -> dict[str, Any]:
-        return {
-            "version": __version__,
-            "config": config.model_dump(mode="json"),
-            "data": data.manifest.fingerprint,
-            "state": state.to_plain(),
-            "weights": {name: p.detach() for name, p in module.network.named_parameters()},
-            "optimizer": module.optimizer.state_dict(),
-        }
-
+    state, group = module.state, module.group
     with (
         _monitor(config, group.place, state) as monitor,
         Progress("training", total=config.training.steps, unit="steps", done=state.step) as bar,
@@ -164,15 +152,16 @@ def _fit(
             group,
             validator=Validator(data, config, group),
             report=Report(
-                folder,
+                folder.path,
                 group,
                 log_every=config.training.log_every,
                 progress=bar,
                 monitor=monitor,
+                check=folder.check,
             ),
             stop=stop,
-            save_best=save_best,
-            contents=contents,
+            save_best=lambda validation: folder.save_best(module, data, validation),
+            save=lambda: folder.save(module, data),
         )
         # At least one, which is never computed: a validation may be left over from the last step.
         remaining = max(1, config.training.steps - state.step)
@@ -184,7 +173,6 @@ def _fit(
             pin=device.type == "cuda",
         )
         trainer = make_trainer(config, boundary, group.place, device)
-        stop.begin()
         try:
             trainer.fit(module, loader)
         except torch.OutOfMemoryError as error:
@@ -229,26 +217,3 @@ def _tell_end(config: Config, state: RunState, stop: StopRequest) -> None:
         scores = Scores(*(Score(**entry) for entry in facts["validation"].values()))
         title = f"validation, beam {config.validation_search.beam}"
         show_scores(title, {f"{folder} (step {facts['step']:,})": scores})
-
-
-@contextmanager
-def _lock(folder: Path) -> Generator[None]:
-    """Keep the run folder to this process."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("a+", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"the run folder {folder} can't be written: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise ModelError(
-                f"the run folder {folder} is in use by {file.read().strip() or 'another process'}:"
-                " wait for it, or choose another training.folder"
-            ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield

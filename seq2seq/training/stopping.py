@@ -1,14 +1,23 @@
-"""Requests to stop, by signal. The handler sets a flag, nothing more."""
+"""Requests to stop: by signal, whose handler sets a flag and nothing more, or by a time limit."""
 
 import os
 import signal
+import time
+from collections.abc import Callable
 from types import FrameType
+from typing import TypeVar
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""What asks a run to stop."""
+_CTRL_C = "Ctrl-C"
+_SPARE = 5.0  # seconds a process may take from the last save to its end
+
+
+Result = TypeVar("Result")
 
 
 class StopNow(BaseException):
-    """Ctrl-C came twice, or before there was anything to save: stop at once."""
+    """Stop at once: Ctrl-C came twice, or there is nothing yet that would have to be saved."""
 
 
 class StopRequest:
@@ -22,23 +31,74 @@ class StopRequest:
         self.reason: str | None = None
         self._process = os.getpid()
         self._at_once = True
+        self._idle = False
+        self._deadline: float | None = None
+        self._step = self._saving = 0.0
 
     def __bool__(self) -> bool:
+        # Two steps, since the processes agree one late; saving may take longer than last time.
+        needed = 2 * self._step + 2 * self._saving + _SPARE
+        if self.reason is None and self.seconds_left is not None and self.seconds_left < needed:
+            self.reason = "the time limit"
         return self.reason is not None
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether a person at the terminal has asked."""
+        return self.reason == _CTRL_C
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the time limit; none where there is no limit."""
+        return None if self._deadline is None else self._deadline - time.monotonic()
+
+    def limit(self, seconds: float | None) -> None:
+        """Ask to stop so early that all is saved in this time from now, if there is a limit.
+
+        The clock is one that is never set, so that nobody who sets the other one stops a run.
+        """
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+
+    def step_takes(self, seconds: float) -> None:
+        """Note how long a step took, so that the limit is not noticed too late."""
+        self._step = seconds
+
+    def saving_takes(self, seconds: float) -> None:
+        """Note how long saving takes."""
+        self._saving = seconds
 
     def install(self) -> None:
         """Handle SIGINT, SIGTERM and SIGUSR1 from here on; Ctrl-C stops at once."""
-        for number in _SIGNALS:
+        for number in SIGNALS:
             signal.signal(number, self._handle)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the launcher holds them back
 
     def begin(self) -> None:
         """From here on there is something to save: only the second Ctrl-C stops at once."""
         self._at_once = False
 
+    def unless_asked(self, work: Callable[[], Result]) -> Result | None:
+        """Do work that any request may cut off at once, since nothing of it would be lost.
+
+        Returns:
+            The work's result; nothing if it was cut off, or not begun because a request had come.
+        """
+        try:
+            self._idle = True
+            return None if self else work()
+        except StopNow:
+            if self.by_hand:
+                raise
+            return None
+        finally:
+            self._idle = False
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return
-        self.reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        self.reason = _CTRL_C if number == signal.SIGINT else signal.Signals(number).name
+        if self._idle:
+            raise StopNow
         if number == signal.SIGINT:
             if self._at_once:
                 raise StopNow

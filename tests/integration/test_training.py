@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from seq2seq.config import Config
-from seq2seq.errors import ModelError, UserError
+from seq2seq.errors import CommonError, ModelError, UserError
 from seq2seq.model_folder import load_model
 from seq2seq.parallel.place import Place
 from seq2seq.training.boundary import Boundary
@@ -27,10 +27,10 @@ class StopAfter(StopRequest):
 
     def __init__(self, step: int, state: list[RunState]):
         super().__init__()
-        self._step, self._state = step, state
+        self._last, self._states = step, state
 
     def __bool__(self) -> bool:
-        return bool(self._state) and self._state[0].step >= self._step
+        return bool(self._states) and self._states[0].step >= self._last
 
 
 def update(config: Config, **sections: dict[str, Any]) -> Config:
@@ -247,14 +247,14 @@ def test_what_a_run_cannot_change_is_refused_by_name(
     config: Config, section: str, setting: dict[str, Any], named: str
 ) -> None:
     run(config)
-    with pytest.raises(ModelError, match=named):
+    with pytest.raises(CommonError, match=named):
         run(update(config, **{section: setting}), resume=True)
 
 
 def test_other_data_is_refused(config: Config) -> None:
     run(config)
     other = update(config, data={"folder": config.data.folder.with_name("other"), "max_length": 12})
-    with pytest.raises(ModelError, match="was trained on other data"):
+    with pytest.raises(CommonError, match="was trained on other data"):
         run(other, resume=True)
 
 
