@@ -76,6 +76,8 @@ class Boundary(lightning.Callback):
         wish = self._learn_why(max(self._group.gather(self._wish())))
         if pl_module.state.validation_due or wish is Wish.STOP:
             self._cross(trainer, pl_module, wish)
+        if self._group.place.world_size > 1 and not trainer.should_stop:
+            pl_module.rehearse(self._steps[pl_module.state.position])
         self._step_began = time.monotonic()
 
     def on_train_batch_start(

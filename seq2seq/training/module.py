@@ -41,6 +41,7 @@ class TranslationModule(lightning.LightningModule):
         """
         super().__init__()
         self._saved_optimizer = saved_optimizer
+        self._rehearsing = False
         self.automatic_optimization = False
         self.network = network
         decay = config.training.ema
@@ -89,6 +90,8 @@ class TranslationModule(lightning.LightningModule):
         torch.manual_seed(_step_seed(self.settings.seed, number, self.group.place.rank))
         rate = self._set_rate(number)
         loss = self._accumulate(step)
+        if self._rehearsing:
+            return {}
         norm = torch.nn.utils.clip_grad_norm_(
             self.network.parameters(), self.settings.training.optimizer.clip
         )
@@ -99,6 +102,19 @@ class TranslationModule(lightning.LightningModule):
         if self.average is not None:
             self.average.update(self.network, number)
         return {"loss": loss, "norm": norm, "skipped": skipped, "rate": torch.tensor(rate)}
+
+    def rehearse(self, step: Step) -> None:
+        """Compute a step's gradients, and drop them.
+
+        DDP puts the parameters into other buckets after its first backward, and in which order the
+        gradients of three processes or more are added depends on their place in a bucket. A run
+        that goes on must add them as the uninterrupted one does, so the first backward is no step.
+        """
+        self._rehearsing = True
+        strategy = self.trainer.strategy
+        strategy.training_step(strategy.batch_to_device(step), 0)
+        self.optimizer.zero_grad()
+        self._rehearsing = False
 
     def _set_rate(self, number: int) -> float:
         training = self.settings.training

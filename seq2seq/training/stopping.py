@@ -1,5 +1,6 @@
 """Requests to stop: by signal, whose handler sets a flag and nothing more, or by a time limit."""
 
+import math
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from typing import TypeVar
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """What asks a run to stop."""
 _CTRL_C = "Ctrl-C"
+_AGAIN = 1.0  # seconds until Ctrl-C counts as a second one
 _SPARE = 5.0  # seconds a process may take from the last save to its end
 
 
@@ -30,7 +32,9 @@ class StopRequest:
     def __init__(self) -> None:
         self.reason: str | None = None
         self._process = os.getpid()
-        self._at_once = True
+        self._early = True
+        self._interrupted = math.inf
+        self._over = False
         self._idle = False
         self._deadline: float | None = None
         self._step = self._saving = 0.0
@@ -75,7 +79,7 @@ class StopRequest:
 
     def begin(self) -> None:
         """From here on there is something to save: only the second Ctrl-C stops at once."""
-        self._at_once = False
+        self._early = False
 
     def unless_asked(self, work: Callable[[], Result]) -> Result | None:
         """Do work that any request may cut off at once, since nothing of it would be lost.
@@ -97,9 +101,16 @@ class StopRequest:
         if os.getpid() != self._process:
             return
         self.reason = _CTRL_C if number == signal.SIGINT else signal.Signals(number).name
-        if self._idle:
+        by_hand_again = number == signal.SIGINT and self._is_repeated()
+        if (self._idle or by_hand_again) and not self._over:
+            self._over = self.by_hand  # what is done after it is not to be cut off once more
             raise StopNow
-        if number == signal.SIGINT:
-            if self._at_once:
-                raise StopNow
-            self._at_once = True
+
+    def _is_repeated(self) -> bool:
+        """Whether this Ctrl-C is one too many: the second one, or any while nothing is to be saved.
+
+        Two in a second are one: torchrun hands on to its processes what they have had already.
+        """
+        now = time.monotonic()
+        self._interrupted = min(self._interrupted, now)
+        return self._early or now - self._interrupted > _AGAIN

@@ -1,10 +1,18 @@
 """Starts real processes, as torchrun, SLURM or a person at two terminals would."""
 
+import atexit
+import json
 import os
+import select
+import shutil
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,32 +27,113 @@ class Finished(NamedTuple):
     messages: str
 
 
+@cache
+def _fork_server() -> str:
+    """Start the server that starts processes; returns its address."""
+    folder = tempfile.mkdtemp(prefix="fork-server-")
+    path = f"{folder}/socket"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.fork_server", path],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"},
+        cwd=ROOT,
+    )
+    atexit.register(shutil.rmtree, folder)
+    atexit.register(server.kill)
+    return path
+
+
+def _connect(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            connection.connect(path)
+            return connection
+        except (FileNotFoundError, ConnectionRefusedError):
+            assert time.monotonic() < deadline, "the fork server doesn't start"
+            time.sleep(0.05)
+
+
 class Process:
     """A command in a process of its own, whose output is collected."""
 
     def __init__(
-        self, *words: object, module: str = "seq2seq", place: Mapping[str, object] = NOWHERE
+        self,
+        *words: object,
+        module: str = "seq2seq",
+        place: Mapping[str, object] = NOWHERE,
+        fresh: bool = False,
     ):
+        """Start it.
+
+        Args:
+            words: the arguments.
+            module: to be run.
+            place: variables beside those of this process that don't tell of a launcher.
+            fresh: start a new interpreter, as a shell would, which takes seconds to import torch.
+        """
         plain = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCH)}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, words)],
-            env=plain | {"OMP_NUM_THREADS": "1"} | {n: str(v) for n, v in place.items()},
-            cwd=ROOT,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        variables = {"OMP_NUM_THREADS": "1"} | {name: str(value) for name, value in place.items()}
+        arguments = [str(word) for word in words]
+        self._files = os.memfd_create("output"), os.memfd_create("messages")
+        self._child = self._connection = self._status = None
+        if fresh:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                env=plain | variables,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=self._files[0],
+                stderr=self._files[1],
+            )
+            self.pid = self._child.pid
+            return
+        self._connection = _connect(_fork_server())
+        request = {"module": module, "words": arguments, "environment": plain | variables}
+        socket.send_fds(self._connection, [json.dumps(request).encode()], self._files)
+        self._answers = self._connection.makefile()
+        self.pid = int(self._answers.readline())
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it, if it is still there."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def poll(self, seconds: float = 0.0) -> int | None:
+        """Wait for the end for some time; returns the status, or nothing."""
+        if self._child is not None:
+            try:
+                return self._child.wait(seconds)
+            except subprocess.TimeoutExpired:
+                return None
+        assert self._connection is not None
+        if self._status is None and select.select([self._connection], [], [], seconds)[0]:
+            self._status = int(self._answers.readline())
+        return self._status
+
+    def messages(self) -> str:
+        """What it has written to stderr so far."""
+        return os.pread(self._files[1], 2**24, 0).decode()
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 90.0) -> None:
+        """Wait for something that the process is to bring about while it runs."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.poll() is None, self.finish()
+            assert time.monotonic() < deadline, self.messages()
+            time.sleep(0.02)
 
     def finish(self, timeout: float = 120.0) -> Finished:
         """Wait for the end; one that doesn't come is killed, and fails the test."""
-        try:
-            output, messages = self.process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            output, messages = self.process.communicate()
-            raise AssertionError(f"still running after {timeout} s: {messages}") from None
-        return Finished(self.process.returncode, output, messages)
+        status = self.poll(timeout)
+        if status is None:
+            self.kill()
+        output = os.pread(self._files[0], 2**24, 0).decode()
+        assert status is not None, f"still running after {timeout} s: {self.messages()}"
+        return Finished(status, output, self.messages())
 
 
 def free_port() -> int:

@@ -3,10 +3,12 @@
     python -m tests.integration.recorder FILE COMMAND...
 
 FILE.RANK gets, for each optimizer step, the examples of each micro-batch that counted, and the
-gradients before they are clipped. After step SLEEP_AT_STEP it sleeps.
+gradients before they are clipped. After step SLEEP_AT_STEP it sleeps; at step STOP_AT_STEP it gets
+a signal that asks it to stop.
 """
 
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -24,7 +26,9 @@ clip = torch.nn.utils.clip_grad_norm_
 
 def record_step(self: TranslationModule, step: Any, batch_idx: int) -> Any:
     examples = [batch.examples.tolist() if batch.weight else [] for batch in step.batches]
-    records.append({"examples": examples, "tokens": step.target_tokens})
+    records.append({"epoch": step.epoch, "examples": examples, "tokens": step.target_tokens})
+    if self.state.step == int(os.environ.get("STOP_AT_STEP", "-1")):
+        os.kill(os.getpid(), signal.SIGTERM)
     if self.state.step == int(os.environ.get("SLEEP_AT_STEP", "-1")):
         time.sleep(120)
     outputs = compute(self, step, batch_idx)

@@ -140,7 +140,7 @@ def test_a_run_is_the_same_however_it_is_launched(
     else:
         launcher = ("--nproc-per-node=2", f"--master-port={free_port()}", "-m", "seq2seq")
         command = (*launcher, "train", exact, f"training.folder={folder}")
-        end = Process(*command, module="torch.distributed.run").finish()
+        end = Process(*command, module="torch.distributed.run", fresh=True).finish()
         assert end.status == 0, end
     alone = exact.parent / "run1"
     expected, found = weights(alone), weights(folder)
@@ -221,23 +221,15 @@ def endless(exact: Path, folder: str, *settings: str) -> tuple[object, ...]:
     return ("train", exact, f"training.folder={path}", *endless, *settings)
 
 
-def wait_for(path: Path, process: Process, seconds: float = 90.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert process.process.poll() is None, process.finish()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_a_killed_first_process_is_named_and_the_other_one_ends(exact: Path) -> None:
     command = endless(exact, "killed")
     first, second = (Process(*command, place=place) for place in ranks(2))
-    wait_for(exact.parent / "killed" / "metrics.jsonl", first)
-    first.process.kill()
+    first.wait_until((exact.parent / "killed" / "metrics.jsonl").exists)
+    first.kill()
     end = second.finish(60.0)
     first.finish()
     assert end.status == 1
-    assert f"rank 0 of 2 (PID {first.process.pid} on " in end.messages
+    assert f"rank 0 of 2 (PID {first.pid} on " in end.messages
     assert "is gone; --resume goes on from the last checkpoint" in end.messages
     assert "Traceback" not in end.messages
 
@@ -250,18 +242,18 @@ def test_a_process_that_is_late_is_named_with_its_step(exact: Path) -> None:
         for place in (first, second | {"SLEEP_AT_STEP": 7})
     ]
     end = processes[0].finish(90.0)
-    processes[1].process.kill()
+    processes[1].kill()
     processes[1].finish()
     assert end.status == 1
-    assert f"rank 1 of 2 (PID {processes[1].process.pid} on " in end.messages
+    assert f"rank 1 of 2 (PID {processes[1].pid} on " in end.messages
     assert "has not come past step 7 in 0.05 minutes (trainer.timeout)" in end.messages
 
 
 def test_a_stop_of_one_process_stops_all_at_one_step_and_the_run_goes_on(exact: Path) -> None:
     folder = exact.parent / "stopped"
     processes = [Process(*endless(exact, "stopped"), place=place) for place in ranks(2)]
-    wait_for(folder / "metrics.jsonl", processes[0])
-    processes[1].process.send_signal(signal.SIGTERM)
+    processes[0].wait_until((folder / "metrics.jsonl").exists)
+    processes[1].send(signal.SIGTERM)
     ends = [process.finish(60.0) for process in processes]
     assert [end.status for end in ends] == [0, 0], "torchrun takes all else for a failure"
     assert "(SIGTERM); --resume goes on from there" in ends[0].messages
@@ -317,9 +309,9 @@ def test_devices_that_contradict_the_launcher_are_refused(exact: Path) -> None:
 
 def test_a_killed_local_process_ends_the_launching_one(exact: Path) -> None:
     process = Process(*endless(exact, "local", "trainer.devices=2"))
-    wait_for(exact.parent / "local" / "metrics.jsonl", process)
+    process.wait_until((exact.parent / "local" / "metrics.jsonl").exists)
     # Linux tells the children of a process here.
-    children = Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     (child,) = map(int, children.read_text().split())
     os.kill(child, signal.SIGKILL)
     end = process.finish(60.0)

@@ -1,0 +1,246 @@
+"""Signals to several real processes, at every moment of a run: all end, and lose nothing."""
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seq2seq.config_file import dump_config
+from seq2seq.data.prepare import prepare
+from seq2seq.training.checkpoint import checkpoint_path, checkpoints, read_checkpoint
+from tests.integration.conftest import make_config
+from tests.integration.processes import ROOT, Process, free_port, ranks, run_all
+
+STEPS = 20
+LONG = pytest.mark.long
+DWELLER = "tests.integration.dweller"
+MOMENTS = {
+    "preparing": "seq2seq.training.run:prepare",
+    "before the first step": "seq2seq.training.run:new_network",
+    "a step": "seq2seq.training.module:token_loss",
+    "validation": "seq2seq.training.validation:translate_all",
+    "the validation's loss": "seq2seq.training.validation:Validator._loss",
+    "saving": "seq2seq.training.run_folder:write_checkpoint",
+    "saving the model": "seq2seq.training.run_folder:save_model",
+}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 20 steps with dropout, as a file, with the data prepared."""
+    folder = tmp_path_factory.mktemp("signals")
+    settings = make_config(
+        folder, training={"steps": STEPS, "checkpoint": {"every": 7}}, validation={"every": 10}
+    )
+    prepare(settings)
+    path = folder / "config.yaml"
+    path.write_text(dump_config(settings), encoding="utf-8")
+    return path
+
+
+def end_of(folder: Path) -> dict[str, Any]:
+    """The checkpoint of the last step."""
+    return read_checkpoint(checkpoint_path(folder / "checkpoints", STEPS))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(config: Path) -> dict[str, Any]:
+    """The end of the run on two processes that nobody interrupted."""
+    folder = config.parent / "uninterrupted"
+    ends = run_all(ranks(2), "train", config, f"training.folder={folder}")
+    assert [end.status for end in ends] == [0, 0], ends
+    return end_of(folder)
+
+
+def assert_nothing_is_lost(config: Path, folder: Path, expected: dict[str, Any]) -> None:
+    """Check that what is saved is whole, and that the run goes on to the same end, to the bit."""
+    for path in checkpoints(folder / "checkpoints"):
+        read_checkpoint(path)
+    ends = run_all(ranks(2), "train", config, "--resume", f"training.folder={folder}")
+    assert [end.status for end in ends] == [0, 0], ends
+    found = end_of(folder)
+    for name, weights in expected["weights"].items():
+        assert torch.equal(found["weights"][name], weights), name
+    assert found["state"] | {"seconds": 0} == expected["state"] | {"seconds": 0}
+
+
+@pytest.mark.parametrize(
+    ("number", "reached"),
+    [
+        (signal.SIGTERM, "rank 1"),
+        (signal.SIGUSR1, "all"),
+        pytest.param(signal.SIGTERM, "all", marks=LONG),
+        pytest.param(signal.SIGUSR1, "rank 1", marks=LONG),
+        pytest.param(signal.SIGTERM, "rank 0", marks=LONG),
+        pytest.param(signal.SIGUSR1, "rank 0", marks=LONG),
+    ],
+)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_signal_stops_all_and_nothing_is_lost(
+    config: Path,
+    uninterrupted: dict[str, Any],
+    moment: str,
+    reached: str,
+    number: signal.Signals,
+    tmp_path: Path,
+) -> None:
+    folder, mark = tmp_path / "run", tmp_path / "mark"
+    command = (mark, MOMENTS[moment], 1.0, "train", config, f"training.folder={folder}")
+    processes = [Process(*command, module=DWELLER, place=place) for place in ranks(2)]
+    processes[0].wait_until(Path(f"{mark}.0").exists)
+    for rank in {"rank 0": [0], "rank 1": [1], "all": [1, 0]}[reached]:
+        processes[rank].send(number)
+        time.sleep(0.4)
+    ends = [process.finish(60.0) for process in processes]
+    assert [end.status for end in ends] == [0, 0], ends
+    assert number.name in ends[0].messages
+    assert "--resume goes on" in ends[0].messages
+    assert_nothing_is_lost(config, folder, uninterrupted)
+
+
+class Terminal:
+    """A command at a real terminal: Ctrl-C reaches all the processes that belong to it."""
+
+    def __init__(self, *words: object):
+        self._screen, keyboard = pty.openpty()
+        self._text = b""
+        self._process = subprocess.Popen(
+            ["setsid", "--ctty", sys.executable, "-m", *map(str, words)],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "TERM": "dumb"},
+            cwd=ROOT,
+            stdin=keyboard,
+            stdout=keyboard,
+            stderr=keyboard,
+        )
+        os.close(keyboard)
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._screen, keys)
+
+    def read(self, seconds: float) -> str:
+        """What has been written to the screen, after so many seconds or when something new is."""
+        with suppress(OSError):  # the last process has closed its end
+            if select.select([self._screen], [], [], seconds)[0]:
+                self._text += os.read(self._screen, 2**16)
+        return self._text.decode(errors="replace")
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 90
+        while not condition():
+            assert time.monotonic() < deadline, self.read(0)
+            assert self._process.poll() is None, self.read(0)
+            self.read(0.05)
+
+    def finish(self) -> tuple[int, str]:
+        """The status and all the text, which come within a minute."""
+        deadline = time.monotonic() + 60
+        while self._process.poll() is None:
+            assert time.monotonic() < deadline, self.read(0)
+            self.read(0.05)
+        text = self.read(0.1)
+        os.close(self._screen)
+        return self._process.returncode, text
+
+
+ENDLESS = ("training.steps=1000000", "validation.every=1000000", "training.log_every=1")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_at_a_terminal_with_two_local_processes(
+    config: Path, times: int, tmp_path: Path
+) -> None:
+    # The second one must come before the first has had its effect: while a checkpoint is written.
+    slow = (tmp_path / "mark", MOMENTS["saving"], 3.0) if times == 2 else ()
+    program = (DWELLER, *slow) if slow else ("seq2seq",)
+    folder = tmp_path / "run"
+    settings = (f"training.folder={folder}", "trainer.devices=2", *ENDLESS)
+    terminal = Terminal(*program, "train", config, *settings)
+    terminal.wait_until((folder / "metrics.jsonl").exists)
+    terminal.type(b"\x03")
+    if times == 2:
+        terminal.wait_until(Path(f"{tmp_path / 'mark'}.0").exists)
+        time.sleep(1.2)
+        terminal.type(b"\x03")
+    status, text = terminal.finish()
+    assert status == {1: 75, 2: 130}[times], text
+    assert {1: "(Ctrl-C); --resume goes on", 2: "stopped at once (Ctrl-C)"}[times] in text
+    assert "Traceback" not in text
+    for path in checkpoints(folder / "checkpoints"):
+        read_checkpoint(path)
+    assert len(checkpoints(folder / "checkpoints")) >= (times == 1)
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=LONG)])
+def test_ctrl_c_at_a_terminal_under_torchrun(config: Path, times: int, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    launcher = ("--nproc-per-node=2", f"--master-port={free_port()}", "-m", "seq2seq")
+    settings = (f"training.folder={folder}", *ENDLESS)
+    terminal = Terminal("torch.distributed.run", *launcher, "train", config, *settings)
+    terminal.wait_until((folder / "metrics.jsonl").exists)
+    terminal.type(b"\x03" * times)
+    _, text = terminal.finish()
+    assert "stopped at step" in text, text
+    newest = read_checkpoint(checkpoints(folder / "checkpoints")[-1])["state"]["step"]
+    assert f"stopped at step {newest:,} (Ctrl-C); --resume goes on from there" in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=LONG)])
+def test_a_signal_that_comes_before_a_local_process_has_its_handlers_is_held_for_it(
+    config: Path, number: signal.Signals, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    settings = (f"training.folder={folder}", "trainer.devices=2", *ENDLESS)
+    process = Process("train", config, *settings)
+    # Linux tells the children of a process here.
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    process.wait_until(lambda: bool(children.read_text()))
+    os.kill(int(children.read_text()), number)
+    end = process.finish(60.0)
+    assert end.status == 75, end
+    assert f"stopped at once ({number.name})" in end.messages
+
+
+@LONG
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_signal_to_a_worker_of_torchrun_before_it_has_handlers_ends_all(
+    config: Path, number: signal.Signals, whole: bool, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    launcher = ("--nproc-per-node=2", f"--master-port={free_port()}", "-m", "seq2seq")
+    settings = (f"training.folder={folder}", *ENDLESS)
+    process = Process(
+        *launcher, "train", config, *settings, module="torch.distributed.run", fresh=True
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    process.wait_until(lambda: len(children.read_text().split()) >= 2)
+    workers = [int(word) for word in children.read_text().split()]
+    for worker in workers if whole else workers[-1:]:
+        os.kill(worker, number)
+    process.finish(60.0)
+    assert not checkpoints(folder / "checkpoints")
+
+
+@LONG
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_process_that_is_signalled_at_any_moment_of_its_start_ends(
+    config: Path, number: signal.Signals, tmp_path: Path
+) -> None:
+    for tenths in range(0, 80, 8):
+        folder = tmp_path / f"run{tenths}"
+        process = Process("train", config, f"training.folder={folder}", *ENDLESS, fresh=True)
+        time.sleep(tenths / 10)
+        process.send(number)
+        assert process.finish(60.0).status in (75, -number)
+        for path in checkpoints(folder / "checkpoints"):
+            read_checkpoint(path)
