@@ -1,6 +1,7 @@
 """Processes killed at random moments, and runs that go on with other numbers of processes."""
 
 import json
+import os
 import random
 import signal
 import time
@@ -15,9 +16,10 @@ from seq2seq.config_file import dump_config
 from seq2seq.data.prepare import prepare
 from seq2seq.training.checkpoint import checkpoint_path, read_checkpoint
 from tests.integration.conftest import make_config
-from tests.integration.processes import Process, ranks, run_all
+from tests.integration.processes import Process, free_port, ranks, run_all
 
 STEPS = 120
+DWELLER = "tests.integration.dweller"
 RECORDER = "tests.integration.recorder"
 STILL = {"embeddings": 0.0, "layers": 0.0, "output": 0.0, "words": 0.0}
 
@@ -37,9 +39,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def end_of(folder: Path) -> dict[str, Any]:
+def end_of(folder: Path, step: int = STEPS) -> dict[str, Any]:
     """What the checkpoint of the last step holds, without the time that it took."""
-    content = read_checkpoint(checkpoint_path(folder / "checkpoints", STEPS))
+    content = read_checkpoint(checkpoint_path(folder / "checkpoints", step))
     content["state"].pop("seconds")
     return {name: content[name] for name in ("state", "weights", "average", "optimizer")}
 
@@ -116,3 +118,32 @@ def test_a_run_goes_on_with_other_numbers_of_processes(tmp_path: Path) -> None:
     assert [entry["step"] for entry in together] == list(range(1, 201))
     for one, other in zip(expected, together, strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=0.0, abs=1e-8)
+
+
+def test_three_processes_go_on_as_if_nobody_had_stopped_them(config: Path, tmp_path: Path) -> None:
+    """The order in which the gradients of three are added must not depend on the last start."""
+    short = ("training.steps=20", "validation.every=20", "training.checkpoint.every=20")
+    for name, stops in (("through", (None,)), ("stopped", (6, 12, None))):
+        for stop in stops:
+            places = [place | ({"STOP_AT_STEP": stop} if stop else {}) for place in ranks(3)]
+            command = ("train", config, "--resume", f"training.folder={tmp_path / name}")
+            ends = run_all(places, tmp_path / "record", *command, *short, module=RECORDER)
+            assert [end.status for end in ends] == [0] * 3, ends
+    through, stopped = end_of(tmp_path / "through", 20), end_of(tmp_path / "stopped", 20)
+    torch.testing.assert_close(stopped, through, rtol=0.0, atol=0.0)
+
+
+def test_processes_that_torchrun_starts_again_go_on(
+    config: Path, uninterrupted: dict[str, Any], tmp_path: Path
+) -> None:
+    folder, mark = tmp_path / "run", tmp_path / "mark"
+    program = (DWELLER, mark, "seq2seq.training.run_folder:write_checkpoint", 30.0)
+    launcher = ("--nproc-per-node=2", "--max-restarts=1", f"--master-port={free_port()}", "-m")
+    command = (*launcher, *program, "train", config, "--resume", f"training.folder={folder}")
+    agent = Process(*command, module="torch.distributed.run", fresh=True)
+    agent.wait_until(Path(f"{mark}.0").exists)  # the first process is saving for the first time
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children")
+    os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
+    end = agent.finish()
+    assert end.status == 0, end
+    torch.testing.assert_close(end_of(folder), uninterrupted, rtol=0.0, atol=0.0)
