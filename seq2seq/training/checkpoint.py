@@ -6,7 +6,6 @@ a word.
 """
 
 import hashlib
-import re
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -77,7 +76,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if _digest(head, payload) != digest:
         raise ModelError(f"the checkpoint {path} is damaged: its content doesn't fit its checksum")
     if head != _HEAD % FORMAT:
-        found = re.sub(rb"\D", b"", head).decode() or "another"
+        found = head.rpartition(b" ")[2].decode()
         raise OtherFormatError(
             f"the checkpoint {path} has format {found}, but this version reads format {FORMAT}: go"
             " on with the version that wrote it, or choose another training.folder"

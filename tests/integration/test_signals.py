@@ -23,6 +23,7 @@ from tests.integration.processes import ROOT, Process, free_port, ranks, run_all
 
 STEPS = 20
 LONG = pytest.mark.long
+ENDLESS = ("training.steps=1000000", "validation.every=1000000", "training.log_every=1")
 DWELLER = "tests.integration.dweller"
 MOMENTS = {
     "preparing": "seq2seq.training.run:prepare",
@@ -108,6 +109,49 @@ def test_a_signal_stops_all_and_nothing_is_lost(
     assert_nothing_is_lost(config, folder, uninterrupted)
 
 
+def test_a_run_that_is_stopped_again_and_again_ends_as_the_uninterrupted_one(
+    config: Path, tmp_path: Path
+) -> None:
+    """One process: SIGTERM, then SIGUSR1, then Ctrl-C, each at a step that nobody chose."""
+    steps = ("training.steps=300", "training.checkpoint.every=100", "validation.every=100")
+    folder = tmp_path / "run"
+
+    def count_steps() -> int:
+        log = folder / "metrics.jsonl"
+        return log.read_text().count('"train"') if log.exists() else 0
+
+    command = ("train", config, "--resume", *steps, f"training.folder={folder}")
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        logged = count_steps()
+        process = Process(*command)
+        process.wait_until(lambda: count_steps() >= logged + 3)  # noqa: B023  it ends before
+        process.send(number)
+        end = process.finish(60.0)
+        assert end.status == 75, end
+        assert "--resume goes on" in end.messages
+    assert Process(*command).finish().status == 0
+    full = tmp_path / "full"
+    assert Process("train", config, *steps, f"training.folder={full}").finish().status == 0
+    weights, expected = (
+        read_checkpoint(checkpoint_path(path / "checkpoints", 300))["weights"]
+        for path in (folder, full)
+    )
+    torch.testing.assert_close(weights, expected, rtol=0.0, atol=0.0)
+
+
+def test_a_run_folder_in_use_is_refused(config: Path, tmp_path: Path) -> None:
+    command = ("train", config, "--resume", f"training.folder={tmp_path / 'run'}", *ENDLESS)
+    first = Process(*command)
+    try:
+        first.wait_until((tmp_path / "run" / "metrics.jsonl").exists)
+        second = Process(*command).finish()
+        assert second.status == 2
+        assert f"in use by process {first.pid} on " in second.messages
+        assert first.poll() is None
+    finally:
+        first.kill()
+
+
 class Terminal:
     """A command at a real terminal: Ctrl-C reaches all the processes that belong to it."""
 
@@ -150,9 +194,6 @@ class Terminal:
         text = self.read(0.1)
         os.close(self._screen)
         return self._process.returncode, text
-
-
-ENDLESS = ("training.steps=1000000", "validation.every=1000000", "training.log_every=1")
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -2,6 +2,8 @@
 
 import csv
 import json
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +17,26 @@ from seq2seq.parallel.place import Place
 from seq2seq.training.boundary import Boundary
 from seq2seq.training.checkpoint import checkpoint_path, read_checkpoint
 from seq2seq.training.run import train
+from seq2seq.training.run_folder import RunFolder
 from seq2seq.training.state import RunState
-from seq2seq.training.stopping import StopRequest
+from seq2seq.training.stopping import StopNow, StopRequest
 from tests.integration.conftest import make_config
 
 MEASURED = ("tokens_per_second", "padded_tokens_per_second", "data_wait", "memory")
 
 
-class StopAfter(StopRequest):
-    """Asks to stop as a signal would, once the run has got to a step."""
+Condition = Callable[[RunState], bool]
 
-    def __init__(self, step: int, state: list[RunState]):
+
+class StopWhen(StopRequest):
+    """Asks to stop as a signal would, once the run has got somewhere."""
+
+    def __init__(self, condition: Condition, states: list[RunState]):
         super().__init__()
-        self._last, self._states = step, state
+        self._condition, self._states = condition, states
 
     def __bool__(self) -> bool:
-        return bool(self._states) and self._states[0].step >= self._last
+        return any(map(self._condition, self._states))
 
 
 def update(config: Config, **sections: dict[str, Any]) -> Config:
@@ -45,8 +51,9 @@ def run(config: Config, *, resume: bool = False, stop: StopRequest | None = None
     return train(config, Place(), resume=resume, stop=StopRequest() if stop is None else stop)
 
 
-def run_until(config: Config, step: int, monkeypatch: pytest.MonkeyPatch) -> RunState:
-    """Train until a stop that comes while the step is computed."""
+def run_until(config: Config, end: int | Condition, monkeypatch: pytest.MonkeyPatch) -> RunState:
+    """Train until a stop that comes while a step is computed, or once a condition holds."""
+    condition: Condition = end if callable(end) else lambda state: state.step >= end
     states: list[RunState] = []
     start = Boundary.on_train_start
 
@@ -56,7 +63,7 @@ def run_until(config: Config, step: int, monkeypatch: pytest.MonkeyPatch) -> Run
 
     with monkeypatch.context() as patch:
         patch.setattr(Boundary, "on_train_start", remember)
-        return run(config, resume=True, stop=StopAfter(step, states))
+        return run(config, resume=True, stop=StopWhen(condition, states))
 
 
 def content(config: Config, step: int) -> dict[str, Any]:
@@ -75,8 +82,8 @@ def log(config: Config, kind: str) -> list[dict[str, Any]]:
 def assert_same_end(first: Config, second: Config, step: int) -> None:
     """Check that two runs came to bit-equal weights, optimizer and decisions."""
     one, other = content(first, step), content(second, step)
-    for name, weights in one["weights"].items():
-        assert torch.equal(weights, other["weights"][name]), name
+    for part in ("weights", "average"):
+        torch.testing.assert_close(other[part], one[part], rtol=0.0, atol=0.0)
     for number, moments in one["optimizer"]["state"].items():
         for name, value in moments.items():
             assert torch.equal(value, other["optimizer"]["state"][number][name])
@@ -362,3 +369,219 @@ def test_batches_made_ahead_change_nothing(
 ) -> None:
     run(update(stopped, trainer={"workers": workers}))
     assert_same_end(uninterrupted, stopped, 14)
+
+
+@pytest.fixture(scope="module")
+def stale(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A run whose score never gets better: best at 3, the rate is cut at 6 and 9, it ends at 12."""
+    config = make_config(tmp_path_factory.mktemp("stale"), validation={"every": 3, "patience": 3})
+    schedule = {"kind": "plateau", "warmup": 1, "patience": 0}
+    optimizer = {"learning_rate": 1e-12, "schedule": schedule}
+    kept = {"every": 100, "keep_best": 2}
+    full = update(config, training={"steps": 100, "optimizer": optimizer, "checkpoint": kept})
+    assert run(full).step == 12
+    state = RunState.from_plain(content(full, 12)["state"])
+    assert (state.best_steps(2), state.cuts, state.stale) == ([3, 6], 3, 3)
+    return full
+
+
+@pytest.fixture(scope="module")
+def learning(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A run whose score gets better, validated every 20 steps."""
+    config = make_config(
+        tmp_path_factory.mktemp("learning"),
+        model={"embedding_size": 32, "encoder_size": 32, "decoder_size": 32},
+        validation={"every": 20, "search": {"beam": 1}},
+    )
+    optimizer = {"learning_rate": 0.02, "schedule": {"kind": "inverse_sqrt", "warmup": 5}}
+    kept = {"every": 100, "keep_best": 2}
+    full = update(config, training={"steps": 100, "optimizer": optimizer, "checkpoint": kept})
+    run(full)
+    scores = [entry["bleu"] for entry in log(full, "validation")]
+    assert len(set(scores)) == 5, "each is meant to be another"
+    return full
+
+
+def kept_best(config: Config, steps: list[int]) -> list[bool]:
+    return [
+        checkpoint_path(config.training.folder / "checkpoints", step).exists() for step in steps
+    ]
+
+
+@pytest.mark.parametrize("moment", ["before", "at", "after"])
+@pytest.mark.parametrize(
+    ("name", "event"),
+    [("stale", 3), ("stale", 6), ("stale", 9), ("stale", 12), ("learning", 40), ("learning", 80)],
+)
+def test_decisions_are_the_same_whether_a_run_stops_before_at_or_after_them(
+    request: pytest.FixtureRequest,
+    name: str,
+    event: int,
+    moment: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Best model at 3, cuts of the rate at 6 and 9, the last validation at 12; other best ones."""
+    full: Config = request.getfixturevalue(name)
+    stopped = update(full, training={"folder": tmp_path / "stopped"})
+    conditions: dict[str, Condition] = {
+        "before": lambda state: state.step >= event - 1,
+        "at": lambda state: state.step >= event,
+        "after": lambda state: any(step == event for step, _ in state.scores),
+    }
+    state = run_until(stopped, conditions[moment], monkeypatch)
+    assert state.validation_due == (moment == "at")
+    assert any(step == event for step, _ in state.scores) == (moment == "after")
+    last = 12 if name == "stale" else 100
+    assert run(stopped, resume=True).step == last
+    assert_same_end(full, stopped, last)
+    best = RunState.from_plain(content(full, last)["state"]).best_steps(2)
+    assert kept_best(stopped, best) == [True, True]
+    models = [load_model(config.training.folder / "model").facts for config in (full, stopped)]
+    assert models[0] == models[1]
+
+
+def test_a_checkpoint_comes_after_some_minutes_as_well(
+    uninterrupted: Config, stopped: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    save = RunFolder.save
+
+    def remember(self: RunFolder, module: Any, data: Any) -> None:
+        saved.append(module.state.step)
+        save(self, module, data)
+
+    monkeypatch.setattr(RunFolder, "save", remember)
+    rarely = {"every": 1000, "minutes": 1e-9}
+    run(update(stopped, training={"checkpoint": rarely}))
+    assert saved == list(range(1, 15))
+    assert_same_end(uninterrupted, stopped, 14)
+
+
+def test_an_average_of_the_weights_is_validated_and_the_weights_go_on(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decay is that of the first steps, (1 + k) / (10 + k), until it would be above 0.4."""
+    every_step = {"every": 1, "keep_last": 99}
+    averaged = update(config, training={"ema": 0.4, "steps": 12, "checkpoint": every_step})
+    state = run(averaged)
+    plain = update(averaged, training={"ema": None, "folder": tmp(config, "plain")})
+    run(plain)
+    torch.testing.assert_close(
+        content(averaged, 12)["weights"], content(plain, 12)["weights"], rtol=0.0, atol=0.0
+    )
+    expected = {name: weights.clone() for name, weights in content(plain, 1)["weights"].items()}
+    before = content(averaged, 1)["average"]
+    assert any(not torch.equal(before[name], weights) for name, weights in expected.items())
+    for step in range(2, 13):
+        decay = min(0.4, (1 + step) / (10 + step))
+        weights, average = content(averaged, step)["weights"], content(averaged, step)["average"]
+        for name, value in average.items():
+            hand = decay * before[name].double() + (1 - decay) * weights[name].double()
+            torch.testing.assert_close(value.double(), hand, rtol=1e-5, atol=1e-7)
+        before = average
+    assert state.best is not None
+    model = load_model(config.training.folder / "model").network
+    best = content(averaged, state.best[0])["average"]
+    assert all(torch.equal(value, best[name]) for name, value in model.named_parameters())
+    again = update(averaged, training={"folder": tmp(config, "again")})
+    run_until(again, 7, monkeypatch)
+    run(again, resume=True)
+    assert_same_end(averaged, again, 12)
+
+
+def tmp(config: Config, name: str) -> Path:
+    """A run folder beside another one."""
+    return config.training.folder.with_name(name)
+
+
+def test_an_average_can_begin_and_end_on_the_way(
+    config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_until(config, 5, monkeypatch)
+    run_until(update(config, training={"ema": 0.5}), 9, monkeypatch)
+    assert "training.ema: null → 0.5" in capsys.readouterr().err
+    assert content(config, 9)["average"] is not None
+    run(config, resume=True)
+    assert content(config, 14)["average"] is None
+
+
+def test_a_run_that_does_not_fit_in_its_time_says_so_saves_and_goes_on(
+    uninterrupted: Config, stopped: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop = StopRequest()
+    stop.limit(0.0)
+    with pytest.raises(StopNow):
+        run(stopped, stop=stop)
+    assert not (stopped.training.folder / "metrics.jsonl").exists()
+    slow = StopRequest()
+    slow.limit(3600.0)
+    slow.saving_takes(1790.0)  # as long as if the checkpoint were huge
+
+    def step_takes(seconds: float) -> None:
+        StopRequest.step_takes(slow, 10.0 if seconds else 0.0)
+
+    slow.step_takes = step_takes
+    state = run(stopped, stop=slow)
+    assert 0 < state.step < 14
+    assert f"stopped at step {state.step} (the time limit)" in capsys.readouterr().err
+    run(stopped, resume=True)
+    assert_same_end(uninterrupted, stopped, 14)
+
+
+def test_whether_the_run_fits_in_its_time_is_said(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop = StopRequest()
+    stop.limit(36000.0)
+    run(update(config, training={"steps": 25}), stop=stop)
+    told = capsys.readouterr().err
+    assert "the 5 steps to go take" in told
+    assert "the time limit is in 10 h" in told
+
+
+def test_a_run_that_has_lost_its_folder_stops_and_saves_nothing(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = config.training.folder
+
+    def lose(state: RunState) -> bool:
+        if state.step == 4:
+            (folder / "lock").unlink(missing_ok=True)
+        return False
+
+    with pytest.raises(CommonError, match="has lost its lock: this process stops, and saves noth"):
+        run_until(config, lose, monkeypatch)
+    newest = max(path.name for path in (folder / "checkpoints").iterdir())
+    assert newest == "step-00000003.ckpt"
+    assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 4
+
+
+def test_what_a_kill_left_behind_is_cleared_away(
+    uninterrupted: Config, stopped: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a checkpoint, and a model folder that was moved aside when its successor was to come."""
+    run_until(stopped, 9, monkeypatch)
+    folder = stopped.training.folder
+    (folder / "checkpoints" / ".step-00000009.ckpt.partial-77").write_bytes(b"half")
+    (folder / "model").rename(folder / ".model.old-77")
+    (folder / ".model.partial-77").mkdir()
+    run_until(stopped, 10, monkeypatch)
+    assert load_model(folder / "model").facts["step"] in (4, 8)
+    assert not list(folder.rglob(".*"))
+    run(stopped, resume=True)
+    assert_same_end(uninterrupted, stopped, 14)
+
+
+def test_a_checkpoint_of_another_version_is_not_passed_over(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_until(config, 7, monkeypatch)
+    newest = checkpoint_path(config.training.folder / "checkpoints", 7)
+    _, _, payload = newest.read_bytes().split(b"\n", 2)
+    head = b"seq2seq checkpoint 99"
+    newest.write_bytes(b"\n".join((head, sha256(head + payload).hexdigest().encode(), payload)))
+    before = newest.read_bytes()
+    with pytest.raises(CommonError, match="has format 99, but this version reads format 2"):
+        run(config, resume=True)
+    assert newest.read_bytes() == before

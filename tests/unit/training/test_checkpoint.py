@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from seq2seq.errors import ModelError
 from seq2seq.training.checkpoint import (
+    OtherFormatError,
     checkpoint_path,
     checkpoints,
     newest_checkpoint,
@@ -82,7 +84,9 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "byte in the middle flipped": flip(0.5),
     "byte near the end flipped": flip(0.9),
     "last byte flipped": flip(1.0),
-    "another format": lambda content: content.replace(b"checkpoint 1\n", b"checkpoint 2\n"),
+    "byte in the format flipped": lambda content: content.replace(
+        b"checkpoint 2\n", b"checkpoint 3\n"
+    ),
     "a file of torch's": lambda content: content.split(b"\n", maxsplit=2)[2],
     "text": lambda content: b"step: 5\n" * 100,
 }
@@ -98,12 +102,27 @@ def test_damage_is_noticed(damage: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_of_another_format_says_so(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_format_says_so_and_is_not_passed_over(tmp_path: Path) -> None:
+    write_steps(tmp_path, 4, 5)
     path = checkpoint_path(tmp_path, 5)
-    write_steps(tmp_path, 5)
-    path.write_bytes(DAMAGES["another format"](path.read_bytes()))
-    with pytest.raises(ModelError, match="is no checkpoint of format 1, which this version reads"):
+    _, _, payload = path.read_bytes().split(b"\n", 2)
+    head = b"seq2seq checkpoint 99"
+    path.write_bytes(b"\n".join((head, sha256(head + payload).hexdigest().encode(), payload)))
+    with pytest.raises(OtherFormatError, match="format 99, but this version reads format 2"):
         read_checkpoint(path)
+    with pytest.raises(OtherFormatError):
+        newest_checkpoint(tmp_path)
+
+
+def test_a_writer_that_may_not_replace_leaves_what_is_there(tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise ModelError("not yours")
+
+    write_steps(tmp_path, 5)
+    with pytest.raises(ModelError, match="not yours"):
+        write_checkpoint(checkpoint_path(tmp_path, 5), {"step": 6}, check=refuse)
+    assert newest_checkpoint(tmp_path) == {"step": 5}
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000005.ckpt"]
 
 
 def test_a_checkpoint_that_is_missing_or_no_file_is_named(tmp_path: Path) -> None:

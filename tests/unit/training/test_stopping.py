@@ -3,11 +3,14 @@
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from seq2seq.training.stopping import StopRequest
 
 ROOT = Path(__file__).parents[3]
 START = """
@@ -94,8 +97,91 @@ except StopNow:
 """)
     process.send(signal.SIGINT)
     assert process.line() == "Ctrl-C"
+    time.sleep(1.1)
     process.send(signal.SIGINT)
     assert process.end() == ("now\n", 0)
+
+
+def test_two_interrupts_in_a_moment_are_one(start: Start) -> None:
+    """torchrun hands on to its processes the Ctrl-C that the terminal has sent them already."""
+    process = start(WAIT + "time.sleep(0.5)\nprint('the step is finished')")
+    process.send(signal.SIGINT)
+    assert process.line() == "Ctrl-C"
+    process.send(signal.SIGINT)
+    assert process.end() == ("the step is finished\n", 0)
+
+
+def test_what_is_done_after_the_second_interrupt_is_not_cut_off(start: Start) -> None:
+    process = start("""
+early = StopRequest()
+early.install()
+try:
+    print("waiting", flush=True)
+    time.sleep(60)
+except StopNow:
+    print("now", flush=True)
+    time.sleep(1.5)
+    print("tidied up")
+""")
+    assert process.line() == "waiting"
+    process.send(signal.SIGINT)
+    assert process.line() == "now"
+    time.sleep(1.1)
+    process.send(signal.SIGINT)
+    assert process.end() == ("tidied up\n", 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_work_of_which_nothing_is_lost_is_cut_off_at_once(
+    number: signal.Signals, start: Start
+) -> None:
+    process = start("""
+def work():
+    print("at work", flush=True)
+    time.sleep(60)
+    return 1
+print(stop.unless_asked(work), stop.reason)
+print(stop.unless_asked(work), flush=True)
+time.sleep(0.3)
+""")
+    assert process.line() == "at work"
+    process.send(number)
+    assert process.line() == f"None {number.name}"
+    assert process.line() == "None", "it is not begun any more"
+    process.send(number)
+    assert process.end() == ("", 0), "and what follows is not cut off"
+
+
+def test_work_that_nobody_asks_to_stop_is_done() -> None:
+    assert StopRequest().unless_asked(lambda: "done") == "done"
+
+
+def test_the_time_limit_leaves_time_to_save() -> None:
+    stop = StopRequest()
+    stop.limit(None)
+    assert not stop
+    assert stop.seconds_left is None
+    stop.limit(100.0)
+    assert not stop
+    stop.step_takes(20.0)  # two steps, and five seconds to spare
+    assert not stop
+    stop.saving_takes(30.0)
+    assert stop
+    assert stop.reason == "the time limit"
+
+
+def test_signals_that_were_held_back_come_when_there_are_handlers() -> None:
+    script = """
+import os, signal
+from seq2seq.training.stopping import SIGNALS, StopRequest
+signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+os.kill(os.getpid(), signal.SIGTERM)
+stop = StopRequest()
+stop.install()
+print(stop.reason)
+"""
+    end = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert (end.returncode, end.stdout) == (0, "SIGTERM\n")
 
 
 def test_an_interrupt_before_there_is_anything_to_save_stops_at_once(start: Start) -> None:

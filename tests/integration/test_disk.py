@@ -1,0 +1,135 @@
+"""A disk that gets full or can't be written: a sentence, and nothing that was saved is lost.
+
+The disks are real ones, small and in memory, which only root can mount.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seq2seq.config_file import dump_config
+from seq2seq.data.prepare import prepare
+from seq2seq.training.checkpoint import checkpoint_path, checkpoints, read_checkpoint
+from tests.integration.conftest import make_config
+from tests.integration.processes import Finished, Process, ranks, run_all
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+
+STEPS = 150
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 150 steps, as a file, with the data prepared."""
+    folder = tmp_path_factory.mktemp("disks")
+    settings = make_config(
+        folder, training={"steps": STEPS, "checkpoint": {"every": 10}}, validation={"every": 75}
+    )
+    prepare(settings)
+    path = folder / "config.yaml"
+    path.write_text(dump_config(settings), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB, of which a checkpoint takes some 50 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def weights_at_end(folder: Path) -> dict[str, Any]:
+    return read_checkpoint(checkpoint_path(folder / "checkpoints", STEPS))["weights"]
+
+
+def fill(disk: Path) -> Path:
+    """Write until nothing more gets on a disk."""
+    path = disk / "other-data"
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+        except OSError:
+            return path
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_full_disk_ends_the_run_which_goes_on_when_there_is_room(
+    config: Path, disk: Path, number: int, tmp_path: Path
+) -> None:
+    folder = disk / "run"
+    command = ("train", config, "--resume", f"training.folder={folder}")
+    processes = [Process(*command, place=place) for place in ranks(number)]
+    processes[0].wait_until(lambda: bool(checkpoints(folder / "checkpoints")))
+    other = fill(disk)
+    ends = [process.finish(60.0) for process in processes]
+    assert [end.status for end in ends] == [2] * number, ends
+    assert "can't be written: No space left on device" in ends[0].messages
+    assert not any("Traceback" in end.messages for end in ends)
+    assert [end.messages for end in ends[1:]] == [""] * (number - 1), "only the first one tells"
+    for path in checkpoints(folder / "checkpoints"):
+        read_checkpoint(path)
+    other.unlink()
+    again = run_all(ranks(number), *command)
+    assert [end.status for end in again] == [0] * number, again
+    full = run_all(ranks(number), "train", config, f"training.folder={tmp_path / 'full'}")
+    assert [end.status for end in full] == [0] * number, full
+    for name, weights in weights_at_end(tmp_path / "full").items():
+        assert torch.equal(weights_at_end(folder)[name], weights)
+
+
+def train(config: Path, folder: Path, *words: str) -> Finished:
+    return Process("train", config, *words, f"training.folder={folder}").finish()
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_refused_at_the_start(
+    config: Path, disk: Path
+) -> None:
+    fill(disk).open("r+b").truncate(2**21 - 40000)
+    end = train(config, disk / "run")
+    assert end.status == 2, end
+    assert f"the disk of {disk / 'run'} has " in end.messages
+    assert "free, but a checkpoint and the model take" in end.messages
+    assert not (disk / "run" / "metrics.jsonl").exists()
+
+
+def test_a_disk_that_may_get_full_is_told_at_the_start(config: Path, disk: Path) -> None:
+    fill(disk).open("r+b").truncate(2**21 - 250000)
+    end = train(config, disk / "run", "training.checkpoint.keep_last=50", "training.steps=2")
+    assert end.status == 0, end
+    assert "may get full: make room, or lower training.checkpoint.keep_last" in end.messages
+
+
+def test_a_disk_that_cannot_be_written_is_refused_at_the_start(config: Path, disk: Path) -> None:
+    folder = disk / "run"
+    assert train(config, folder, "training.steps=2").status == 0
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    end = train(config, folder, "--resume", "training.steps=4")
+    assert end.status == 2, end
+    assert f"{folder} can't be written: Read-only file system" in end.messages
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_checkpoints_that_cannot_be_written_are_refused_at_the_start(
+    config: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "none", folder], check=True)
+    try:
+        end = train(config, tmp_path / "run")
+    finally:
+        subprocess.run(["umount", folder], check=True)
+    assert end.status == 2, end
+    assert f"{folder}" in end.messages
+    assert "can't be written: Read-only file system" in end.messages
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
