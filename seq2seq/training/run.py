@@ -19,7 +19,8 @@ from seq2seq.data.prepared import PreparedData
 from seq2seq.errors import ModelError, UserError
 from seq2seq.evaluation import show_scores
 from seq2seq.files import write_whole
-from seq2seq.model_folder import Model, copy_weights, model_facts, new_network, save_model
+from seq2seq.model_description import ModelDescription
+from seq2seq.model_folder import Model, copy_weights, new_network, save_model
 from seq2seq.parallel.device import choose_device
 from seq2seq.parallel.group import Group, meet
 from seq2seq.parallel.launcher import launched
@@ -225,7 +226,7 @@ def _tell_end(config: Config, state: RunState, stop: StopRequest) -> None:
     say(f"the run is done after {state.seconds / 60:.0f} min of training: {reason}")
     if state.best is not None:
         folder = config.training.folder / "model"
-        facts = model_facts(folder)
+        facts = ModelDescription.load(folder).facts
         scores = Scores(*(Score(**entry) for entry in facts["validation"].values()))
         title = f"validation, beam {config.validation_search.beam}"
         show_scores(title, {f"{folder} (step {facts['step']:,})": scores})
