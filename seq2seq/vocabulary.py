@@ -1,5 +1,6 @@
 """SentencePiece vocabularies: training, encoding, decoding, and the four special ids."""
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -64,6 +65,10 @@ class Vocabulary:
         plain = [[int(piece) for piece in pieces] for pieces in sentences]
         return self._api.decode(plain) if plain else []
 
+    def knows(self, letter: str) -> bool:
+        """Whether a single character can be written with the pieces."""
+        return UNK not in self._api.encode(letter, out_type=int)
+
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Name each id: its piece, or what stands for a special one."""
         names = {PAD: "<pad>", BOS: "<s>", EOS: "</s>", UNK: "<unk>"}
@@ -80,6 +85,14 @@ class Vocabularies(NamedTuple):
     def joint(self) -> bool:
         """Whether both sides share one vocabulary."""
         return self.source is self.target
+
+    @property
+    def digest(self) -> str:
+        """What tells these vocabularies from any others."""
+        digest = hashlib.sha256()
+        for name, vocabulary in self._by_name().items():
+            digest.update(name.encode() + hashlib.sha256(vocabulary.model).digest())
+        return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
         """Write the models into a folder: `joint.model`, or `source.model` and `target.model`."""
