@@ -27,6 +27,7 @@ from seq2seq.parallel.launcher import launched
 from seq2seq.parallel.place import Place, usable_threads
 from seq2seq.scoring import Score, Scores
 from seq2seq.terminal import Progress, say
+from seq2seq.training.base import freeze, start_from_base
 from seq2seq.training.boundary import Boundary, end_reason
 from seq2seq.training.checkpoint import checkpoints, newest_checkpoint
 from seq2seq.training.compatibility import check_checkpoint, check_processes
@@ -69,6 +70,8 @@ def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> R
             saved = newest_checkpoint(folder / "checkpoints")
             if saved is not None:
                 check_checkpoint(saved, config, manifest.fingerprint)
+            elif config.base is not None:
+                saved = start_from_base(config, config.base, manifest.fingerprint)
             state = RunState() if saved is None else RunState.from_plain(saved["state"])
             meeting.tell_ready()
             with meeting.group(device) as group:
@@ -105,6 +108,8 @@ def _run(
     network.to(getattr(torch, config.trainer.precision))
     if saved is not None:
         copy_weights(network, saved["weights"])
+    if config.base is not None:
+        freeze(network, config.base.freeze)
     optimizer = saved["optimizer"] if saved else None
     module = TranslationModule(network, config, state, group, optimizer)
     steps = StepDataset(
@@ -143,6 +148,8 @@ def _fit(
             "validation": {score.name: score._asdict() for score in result.scores},
             "data": data.manifest.fingerprint,
         }
+        if state.base is not None:
+            facts["base"] = state.base
         save_model(folder / "model", Model(module.network, data.vocabularies, config, facts))
 
     def contents() -> dict[str, Any]:
