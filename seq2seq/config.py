@@ -229,9 +229,10 @@ class ModelConfig(Section):
 
 
 class BaseConfig(Section):
-    """A trained model to go on from (fine-tuning), whose settings are the defaults of this config.
+    """A trained model to start from (fine-tuning).
 
-    The base decides all of `model` but `model.dropout`, and all of `vocabulary` unless it is `own`.
+    Its settings are the defaults of `model`, of which only the dropout may differ, and of
+    `vocabulary`, which may differ only if `base.vocabulary` is `own`.
     """
 
     model: Path
@@ -239,7 +240,7 @@ class BaseConfig(Section):
     vocabulary: Literal["base", "own"] = "base"
     """Use the base's vocabulary, or learn an own one from the new text.
 
-    Pieces that an own one shares with the base's keep what the base learned of them.
+    Pieces that an own one shares with the base's keep what the base learnt of them.
     """
     keep: Names[Literal["optimizer", "schedule", "position"]] = ()
     """What goes on where the base's run was: any of `optimizer`, `schedule` and `position`.
