@@ -6,17 +6,19 @@ the chosen form is an unknown key. Rules over one field stand with the field, ru
 the validator of the smallest section that holds them all.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     model_validator,
 )
+from pydantic_core import core_schema
 
 
 def _whole_number(value: Any) -> Any:
@@ -36,6 +38,7 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Files = tuple[Path, Path]
 Tables = Path | Annotated[tuple[Path, ...], Field(min_length=1)]
 LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow"]
+Name = TypeVar("Name", bound=str)
 
 
 def _listed(value: Any) -> Any:
@@ -43,17 +46,32 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-def _without_repeats(names: tuple[LoggerName, ...]) -> tuple[LoggerName, ...]:
+def _without_repeats(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError(f"must name each once, but is [{', '.join(names)}]")
     return names
 
 
-Loggers = Annotated[
-    tuple[LoggerName, ...],
-    BeforeValidator(_listed, json_schema_input_type=LoggerName | tuple[LoggerName, ...]),
-    AfterValidator(_without_repeats),
-]
+class _EachOnce:
+    """How names are read: a single one without a list, and none twice."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        names = handler(source)
+        single = handler(get_args(source)[0])
+        return core_schema.no_info_before_validator_function(
+            _listed,
+            core_schema.no_info_after_validator_function(_without_repeats, names),
+            json_schema_input_schema=core_schema.union_schema([single, names]),
+        )
+
+
+Names = Annotated[tuple[Name, ...], _EachOnce()]
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 class Section(BaseModel):
@@ -210,6 +228,48 @@ class ModelConfig(Section):
     """Dropout."""
 
 
+class BaseConfig(Section):
+    """A trained model to start from (fine-tuning).
+
+    Its settings are the defaults of `model`, of which only the dropout may differ, and of
+    `vocabulary`, which may differ only if `base.vocabulary` is `own`.
+    """
+
+    model: Path
+    """Model folder, such as `runs/sample-en-de/model`; it is never written to."""
+    vocabulary: Literal["base", "own"] = "base"
+    """Use the base's vocabulary, or learn an own one from the new text.
+
+    Pieces that an own one shares with the base's keep what the base learnt of them.
+    """
+    keep: Names[Literal["optimizer", "schedule", "position"]] = ()
+    """What goes on where the base's run was: any of `optimizer`, `schedule` and `position`.
+
+    They are the optimizer's averages, the learning rate's schedule (no new warm-up), and the place
+    in the training data, if the data is the same. The rest starts afresh. The base's checkpoint
+    must still be in its run folder.
+    """
+    freeze: Names[Literal["embeddings", "encoder", "decoder"]] = ()
+    """Parts that stay as they are: any of `embeddings`, `encoder` and `decoder`.
+
+    A table that the output layer shares belongs to the embeddings; the rest of the output layer,
+    the attention and the readout to the decoder.
+    """
+
+    @model_validator(mode="after")
+    def _leave_something_to_do(self) -> "BaseConfig":
+        if len(self.freeze) == 3:
+            raise ValueError(
+                "`base.freeze` must leave a part to train, but is embeddings, encoder and decoder"
+            )
+        if self.vocabulary == "own" and "optimizer" in self.keep:
+            raise ValueError(
+                "`base.keep` must not have optimizer where `base.vocabulary` is own, since its"
+                " averages are of the base's pieces"
+            )
+        return self
+
+
 class InverseSquareRoot(Section):
     """Linear warm-up, then a rate that falls with the inverse square root of the step."""
 
@@ -326,7 +386,7 @@ class ValidationConfig(Section):
 class MonitoringConfig(Section):
     """Where a run can be watched, beside the terminal and `metrics.jsonl`."""
 
-    loggers: Loggers = ("tensorboard",)
+    loggers: Names[LoggerName] = ("tensorboard",)
     """Any of `tensorboard`, `csv`, `wandb` and `mlflow`, in a list; `[]` is none.
 
     `tensorboard` and `csv` write to folders of these names in the run folder. `wandb` and `mlflow`
@@ -371,6 +431,8 @@ class Config(Section):
     """The SentencePiece vocabularies."""
     model: ModelConfig = ModelConfig()
     """The network."""
+    base: BaseConfig | None = None
+    """The model to start from, in place of random weights; none: start from random weights."""
     training: TrainingConfig = TrainingConfig()
     """The run."""
     validation: ValidationConfig = ValidationConfig()
@@ -383,9 +445,10 @@ class Config(Section):
     """The machine."""
 
     @model_validator(mode="after")
-    def _fit_together(self) -> "Config":
+    def _fit_together(self, info: Any) -> "Config":
         longest = self.data.max_length + 1
-        clashes: list[str] = []
+        # Whoever has the base's config hands it over as pydantic's context.
+        clashes = list(self._clashes_with_base(info.context))
         if self.model.tied == "all" and not self.vocabulary.joint:
             clashes.append(
                 "`model.tied` must be 'target' or 'none' where `vocabulary.joint` is false,"
@@ -404,6 +467,22 @@ class Config(Section):
         if clashes:
             raise ValueError("\n".join(clashes))
         return self
+
+    def _clashes_with_base(self, theirs: "Config | None") -> Iterator[str]:
+        """Name the settings that the base has decided, where they have another value here."""
+        if self.base is None or theirs is None:
+            return
+        ways_out = {"model": "leave it out"}
+        if self.base.vocabulary == "base":
+            ways_out["vocabulary"] = "leave it out, or learn a new one with base.vocabulary=own"
+        for section, way_out in ways_out.items():
+            own, decided = (getattr(config, section).model_dump() for config in (self, theirs))
+            for key, value in decided.items():
+                if key != "dropout" and own[key] != value:
+                    yield (
+                        f"`{section}.{key}` must be {_written(value)} as in the base"
+                        f" {self.base.model}, but is {_written(own[key])}: {way_out}"
+                    )
 
     @property
     def validation_search(self) -> SearchConfig:

@@ -33,8 +33,9 @@ from seq2seq.config_mistakes import (
     takes_none,
     unknown_key,
 )
-from seq2seq.config_yaml import Given, read_overrides, read_text
-from seq2seq.errors import ConfigError
+from seq2seq.config_yaml import Given, as_given, read_overrides, read_text
+from seq2seq.errors import ConfigError, ModelError
+from seq2seq.model_description import ModelDescription
 
 _NUMBER = r"^[-+]?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
 _SWITCH = "^([Tt]rue|[Ff]alse|[Yy]es|[Nn]o|[Oo]n|[Oo]ff)$"
@@ -53,7 +54,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     A value on the command line that begins with `[`, `{`, `'` or `"` is read as YAML; any other is
     the text itself. A section that has several forms starts afresh where the command line gives it
     another `kind` than the file does: the file's keys of that section no longer count. Relative
-    paths stay as written, relative to the working folder.
+    paths stay as written, relative to the working folder. Where `base.model` names a model, its
+    settings are the defaults of `model` and `vocabulary`.
 
     Raises:
         ConfigError: naming every mistake with its file, line and key.
@@ -81,7 +83,9 @@ def parse_config(text: str, *, name: str, overrides: Sequence[str] = ()) -> Conf
     commands = read_overrides(overrides, mistakes)
     config = None
     if file is not None:
-        config = _Check(_merge(file, commands, Config()), mistakes).config()
+        given = _merge(file, commands, Config())
+        base = _base(given, mistakes)
+        config = _Check(_over_base(given, base), mistakes).config(base)
     if config is None or mistakes:
         raise as_error(mistakes, name)
     return config
@@ -102,6 +106,26 @@ def _merge(file: Given, commands: Given, default: Any) -> Given:
     return Given(merged, file.line)
 
 
+def _base(given: Given, mistakes: list[Mistake]) -> Config | None:
+    """Read the config of the base model, where one is named."""
+    model = given.at(["base", "model"])
+    if model is None or not isinstance(model.value, str):
+        return None
+    try:
+        return ModelDescription.load(Path(model.value)).config
+    except ModelError as error:
+        mistakes.append(Mistake(model.line, "base.model", str(error)))
+        return None
+
+
+def _over_base(given: Given, base: Config | None) -> Given:
+    """Put what was given over the base's network and vocabulary, which are the defaults."""
+    if base is None:
+        return given
+    defaults = base.model_dump(mode="json", include={"model", "vocabulary"})
+    return _merge(as_given(defaults, WHOLE_FILE), given, base)
+
+
 class _Check:
     """One config on its way from what was given to what pydantic makes of it."""
 
@@ -110,7 +134,7 @@ class _Check:
         self._mistakes = mistakes
         self._fields: dict[str, FieldInfo] = {}
 
-    def config(self) -> Config | None:
+    def config(self, base: Config | None) -> Config | None:
         """Validate, and again without what was wrong, for the rules over several keys.
 
         Returns nothing where such a rule is broken; what is left out has its default.
@@ -118,7 +142,7 @@ class _Check:
         plain = self._section(self._given, Config, "")
         while True:
             try:
-                return Config.model_validate(plain)
+                return Config.model_validate(plain, context=base)
             except ValidationError as error:
                 problems = error.errors(include_url=False)
             wrong = [self._report(problem, plain) for problem in problems]
@@ -187,8 +211,8 @@ class _Check:
 
     def _report_rules(self, message: str, at: str) -> None:
         """Report broken rules, a line each; one over several keys names them in backticks."""
-        wrong = {mistake.key for mistake in self._mistakes if mistake.key}
         for text in message.splitlines():
+            wrong = {mistake.key for mistake in self._mistakes if mistake.key}
             keys: list[str] = re.findall(r"`([a-z_.]+)`", text) or [at]
             if any(f"{key}.".startswith(f"{other}.") for key in keys for other in wrong):
                 continue  # the values that the rule saw are not those that were given

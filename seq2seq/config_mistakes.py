@@ -26,6 +26,8 @@ _TYPES = {
     NoneType: "null",
 }
 _COUNTS = {1: "one", 2: "two", 3: "three"}
+_SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+_LEAST = {"min_length": "at least"}
 _LONGEST_VALUE = 80
 
 
@@ -82,16 +84,16 @@ def rule(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     if origin is tuple:
         count = f" of {_COUNTS.get(len(parts), len(parts))}"
         if Ellipsis in parts:
-            count = " of at least one" if metadata else ""
+            count = " of at least one" if any(_bounds(metadata, _LEAST)) else ""
         return f"a list{count}, each {rule(parts[0])}"
     return " ".join([_TYPES[annotation], " and ".join(_bounds(metadata))]).rstrip()
 
 
-def _bounds(metadata: Sequence[Any]) -> Iterator[str]:
+def _bounds(metadata: Sequence[Any], signs: Mapping[str, str] = _SIGNS) -> Iterator[str]:
     for part in metadata:
         if isinstance(part, FieldInfo):
-            yield from _bounds(part.metadata)
-        for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")):
+            yield from _bounds(part.metadata, signs)
+        for name, sign in signs.items():
             if (bound := getattr(part, name, None)) is not None:
                 yield f"{sign} {bound:.12g}"
 

@@ -53,6 +53,13 @@ class Given(NamedTuple):
         return self.value
 
 
+def as_given(value: Any, line: int) -> Given:
+    """Take plain values for values that were written in one line."""
+    if isinstance(value, dict):
+        return Given({name: as_given(part, line) for name, part in value.items()}, line)
+    return Given(value, line)
+
+
 class _UnreadableError(Exception):
     """Text that isn't YAML, or not of our kind."""
 

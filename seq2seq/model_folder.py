@@ -1,24 +1,21 @@
 """The model folder: `config.json`, `model.safetensors` and the vocabulary; plain data, no code."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from seq2seq import __version__
 from seq2seq.config import Config
 from seq2seq.errors import ModelError
 from seq2seq.files import whole_folder
 from seq2seq.model.network import Network, build_network
+from seq2seq.model_description import ModelDescription
 from seq2seq.vocabulary import NUM_SPECIAL, Vocabularies
 
-FORMAT = 1
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+WEIGHTS = "model.safetensors"
 
 
 class Model(NamedTuple):
@@ -52,19 +49,12 @@ def save_model(folder: Path, model: Model, *, check: Callable[[], None] = lambda
     Raises:
         UserError: it can't be written.
     """
-    description = {
-        "format": FORMAT,
-        "version": __version__,
-        "facts": model.facts,
-        "config": model.config.model_dump(mode="json"),
-    }
     with whole_folder(folder, check=check) as partial:
-        text = json.dumps(description, indent=1, ensure_ascii=False)
-        (partial / _CONFIG).write_text(text + "\n", encoding="utf-8")
+        ModelDescription(model.config, model.facts).save(partial)
         # named_parameters gives a tied tensor once, under its first owner's name.
         parameters = model.network.named_parameters()
         weights = {name: p.detach().float().contiguous() for name, p in parameters}
-        (partial / _WEIGHTS).write_bytes(save(weights))
+        (partial / WEIGHTS).write_bytes(save(weights))
         model.vocabularies.save(partial)
 
 
@@ -74,39 +64,12 @@ def load_model(folder: Path, *, device: torch.device | str = "cpu") -> Model:
     Raises:
         ModelError: it is no model folder, damaged, or of another format.
     """
-    description = _description(folder)
-    try:
-        config = Config.model_validate(description["config"])
-    except (KeyError, ValidationError) as error:
-        raise ModelError(f"{folder / _CONFIG} is damaged: its config can't be read") from error
+    config, facts = ModelDescription.load(folder)
     vocabularies = Vocabularies.load(folder)
     network = new_network(config, vocabularies)
-    _load_weights(network, folder / _WEIGHTS)
+    _load_weights(network, folder / WEIGHTS)
     network.to(device).eval()
-    return Model(network, vocabularies, config, description.get("facts", {}))
-
-
-def _description(folder: Path) -> dict[str, Any]:
-    try:
-        description = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        hint = (
-            f"; did you mean {folder / 'model'}?" if (folder / "model" / _CONFIG).exists() else ""
-        )
-        raise ModelError(
-            f"{folder} is no model folder (no readable {_CONFIG} in it){hint}"
-        ) from error
-    found = description.get("format") if isinstance(description, dict) else None
-    if found != FORMAT:
-        raise ModelError(
-            f"the model folder {folder} has format {found}, but this version reads format {FORMAT}"
-        )
-    return description
-
-
-def model_facts(folder: Path) -> dict[str, Any]:
-    """Read what is known of a model, without its weights."""
-    return _description(folder).get("facts", {})
+    return Model(network, vocabularies, config, facts)
 
 
 def copy_weights(network: Network, weights: dict[str, torch.Tensor]) -> None:
@@ -124,5 +87,5 @@ def _load_weights(network: Network, path: Path) -> None:
         raise ModelError(f"the weights {path} can't be read: {error}") from error
     shapes = {name: tuple(parameter.shape) for name, parameter in wanted.items()}
     if {name: tuple(tensor.shape) for name, tensor in weights.items()} != shapes:
-        raise ModelError(f"the weights {path} don't fit the network that {_CONFIG} describes")
+        raise ModelError(f"the weights {path} don't fit the network that config.json describes")
     copy_weights(network, weights)

@@ -1,5 +1,6 @@
 """SentencePiece vocabularies: training, encoding, decoding, and the four special ids."""
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -64,10 +65,32 @@ class Vocabulary:
         plain = [[int(piece) for piece in pieces] for pieces in sentences]
         return self._api.decode(plain) if plain else []
 
+    @property
+    def names(self) -> list[str]:
+        """The pieces in the order of their ids, the special ones by SentencePiece's names."""
+        return [self._api.id_to_piece(number) for number in range(len(self))]
+
+    def knows(self, letter: str) -> bool:
+        """Whether a single character can be written with the pieces."""
+        return UNK not in self._api.encode(letter, out_type=int)
+
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Name each id: its piece, or what stands for a special one."""
         names = {PAD: "<pad>", BOS: "<s>", EOS: "</s>", UNK: "<unk>"}
         return [names.get(piece) or self._api.id_to_piece(int(piece)) for piece in ids]
+
+
+def shared_pieces(old: Vocabulary, new: Vocabulary) -> dict[int, int]:
+    """Find the pieces that two vocabularies share: ids in the new one, and in the old one.
+
+    Special pieces are the same by their ids, whatever they are called.
+    """
+    places = {piece: number for number, piece in enumerate(old.names) if number >= NUM_SPECIAL}
+    shared = {number: number for number in range(NUM_SPECIAL)}
+    for number, piece in enumerate(new.names):
+        if number >= NUM_SPECIAL and piece in places:
+            shared[number] = places[piece]
+    return shared
 
 
 class Vocabularies(NamedTuple):
@@ -80,6 +103,14 @@ class Vocabularies(NamedTuple):
     def joint(self) -> bool:
         """Whether both sides share one vocabulary."""
         return self.source is self.target
+
+    @property
+    def digest(self) -> str:
+        """What tells these vocabularies from any others."""
+        digest = hashlib.sha256()
+        for name, vocabulary in self._by_name().items():
+            digest.update(name.encode() + hashlib.sha256(vocabulary.model).digest())
+        return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
         """Write the models into a folder: `joint.model`, or `source.model` and `target.model`."""

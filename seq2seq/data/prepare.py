@@ -13,6 +13,7 @@ import pyarrow
 
 from seq2seq import __version__
 from seq2seq.config import Config, SampleCorpus
+from seq2seq.data.base_vocabulary import base_vocabularies, say_what_is_unknown
 from seq2seq.data.corpus import SPLITS, Corpus, Split, open_corpus
 from seq2seq.data.prepared import FORMAT, Manifest, SplitCounts, split_path
 from seq2seq.errors import DataError
@@ -22,6 +23,7 @@ from seq2seq.vocabulary import Vocabularies, blank, train_vocabularies
 
 _CHUNK = 2000  # pairs encoded and written at a time
 _DISK_DELAY = 30.0  # seconds until other nodes see a new folder on a shared disk
+_BASE_VOCABULARY = "base.vocabulary"
 _IDS = pyarrow.list_(pyarrow.uint32())
 
 Pair = tuple[str, str]
@@ -42,13 +44,11 @@ def prepare(config: Config, *, overwrite: bool = False) -> Manifest:
     settings, origin = _settings(config), corpus.origin()
     if folder.exists():
         manifest = Manifest.load(folder, any_format=overwrite)
-        changed = _changes(manifest, settings, origin)
-        if not (changed or overwrite):
+        if not overwrite:
+            _refuse_changes(folder, manifest, settings, origin)
             say(f"{folder} is prepared already: {manifest.summary()}")
             _say_what_is_gone(manifest, origin)
             return manifest
-        if not overwrite:
-            raise _of_other_settings(folder, changed)
     with whole_folder(folder) as partial:
         manifest = _build(partial, config, corpus, settings, origin)
     say(f"{folder} is prepared: {manifest.summary()}")
@@ -72,16 +72,18 @@ def prepared_by_another(config: Config) -> Manifest:
             )
         time.sleep(1.0)
     manifest = Manifest.load(folder)
-    if changed := _changes(manifest, _settings(config), {}):
-        raise _of_other_settings(folder, changed)
+    _refuse_changes(folder, manifest, _settings(config), {})
     return manifest
 
 
-def _of_other_settings(folder: Path, changed: list[str]) -> DataError:
-    return DataError(
-        f"the data folder {folder} is of other settings or other text ({'; '.join(changed)}):"
-        " choose another data.folder, or run `seq2seq prepare` with --overwrite"
-    )
+def _refuse_changes(
+    folder: Path, manifest: Manifest, settings: dict[str, Any], origin: dict[str, str]
+) -> None:
+    if changed := _changes(folder, manifest, settings, origin):
+        raise DataError(
+            f"the data folder {folder} is of other settings or other text ({'; '.join(changed)}):"
+            " choose another data.folder, or run `seq2seq prepare` with --overwrite"
+        )
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -99,15 +101,25 @@ def _settings(config: Config) -> dict[str, Any]:
     visit("vocabulary", config.vocabulary.model_dump(mode="json"))
     if isinstance(config.data.corpus, SampleCorpus):
         flat["seed"] = config.seed
+    if vocabularies := base_vocabularies(config):
+        flat[_BASE_VOCABULARY] = _named(vocabularies)
     return flat
 
 
-def _changes(manifest: Manifest, settings: dict[str, Any], origin: dict[str, str]) -> list[str]:
+def _named(vocabularies: Vocabularies) -> str:
+    return f"sha256 {vocabularies.digest[:16]}"
+
+
+def _changes(
+    folder: Path, manifest: Manifest, settings: dict[str, Any], origin: dict[str, str]
+) -> list[str]:
     """Say in which settings and files a folder that is there differs from what is wanted.
 
     A file that is gone is no difference: the folder is used without its text, on another machine.
     """
     old = manifest.settings
+    if _BASE_VOCABULARY in settings:  # the base's own data folder has learnt this vocabulary
+        old = old | {_BASE_VOCABULARY: _named(Vocabularies.load(folder))}
     keys = [key for key in {**old, **settings} if old.get(key) != settings.get(key)]
     values = [f"{key} was {old.get(key)}, is {settings.get(key)}" for key in keys]
     for file, digest in origin.items():
@@ -137,10 +149,7 @@ def _build(
     kept = [pair for pair in texts["train"] if not any(blank(side) for side in pair)]
     if not kept:
         raise DataError("the training corpus is empty: no pair has text on both sides")
-    say(f"learning the vocabulary from {len(kept):,} pairs")
-    vocabularies = train_vocabularies(
-        [source for source, _ in kept], [target for _, target in kept], config.vocabulary
-    )
+    vocabularies = _vocabularies(config, kept)
     vocabularies.save(folder)
     counts: dict[Split, SplitCounts] = {}
     for split, pairs in texts.items():
@@ -160,6 +169,16 @@ def _build(
     )
     manifest.save(folder)
     return manifest
+
+
+def _vocabularies(config: Config, pairs: Sequence[Pair]) -> Vocabularies:
+    """Take the vocabularies of the base, or learn them from the training text."""
+    source, target = [source for source, _ in pairs], [target for _, target in pairs]
+    if vocabularies := base_vocabularies(config):
+        say_what_is_unknown(vocabularies, source, target)
+        return vocabularies
+    say(f"learning the vocabulary from {len(pairs):,} pairs")
+    return train_vocabularies(source, target, config.vocabulary)
 
 
 def _write(

@@ -14,8 +14,8 @@ from seq2seq.parallel.group import Group
 from seq2seq.terminal import say
 
 # Settings that a run can't change on its way: its weights or its order would mean something else.
-_FIXED = ("seed", "model.", "training.tokens_per_step")
-_FREE = ("model.dropout.",)
+_FIXED = ("seed", "model.", "base", "training.tokens_per_step")
+_FREE = ("model.dropout.", "base.freeze:")
 _BLOCK, _BLOCKS = 2**16, 1024  # bytes, and how many of them are looked at in a file
 
 

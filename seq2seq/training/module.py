@@ -81,12 +81,13 @@ class TranslationModule(lightning.LightningModule):
 
         Randomness depends on the seed, the step and the process alone, so that a run that was
         interrupted draws what the uninterrupted one draws, and no generator's state is stored.
+        Where the schedule of a base goes on, its steps count.
 
         Returns:
             This process's share of the loss per target token, the gradient's norm before clipping,
             and whether the step was left out because its gradient isn't finite: on the device.
         """
-        number = self.state.step + 1
+        number = self.state.schedule_step + self.state.step + 1
         torch.manual_seed(_step_seed(self.settings.seed, number, self.group.place.rank))
         rate = self._set_rate(number)
         loss = self._accumulate(step)
@@ -119,7 +120,8 @@ class TranslationModule(lightning.LightningModule):
     def _set_rate(self, number: int) -> float:
         training = self.settings.training
         schedule = training.optimizer.schedule
-        factor = rate_factor(schedule, number, steps=training.steps, cuts=self.state.cuts)
+        steps = self.state.schedule_step + training.steps
+        factor = rate_factor(schedule, number, steps=steps, cuts=self.state.cuts)
         rate = training.optimizer.learning_rate * factor
         for group in self.optimizer.param_groups:
             group["lr"] = rate

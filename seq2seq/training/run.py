@@ -12,13 +12,15 @@ from seq2seq.data.prepare import prepare, prepared_by_another
 from seq2seq.data.prepared import PreparedData
 from seq2seq.errors import UserError
 from seq2seq.evaluation import show_scores
-from seq2seq.model_folder import copy_weights, model_facts, new_network
+from seq2seq.model_description import ModelDescription
+from seq2seq.model_folder import copy_weights, new_network
 from seq2seq.parallel.device import choose_device
 from seq2seq.parallel.group import Group, meet
 from seq2seq.parallel.launcher import launched
 from seq2seq.parallel.place import Place, usable_threads
 from seq2seq.scoring import Score, Scores
 from seq2seq.terminal import Progress, say
+from seq2seq.training.base import freeze
 from seq2seq.training.boundary import Boundary, end_reason
 from seq2seq.training.compatibility import check_processes
 from seq2seq.training.module import TranslationModule
@@ -65,7 +67,7 @@ def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> R
             if not place.is_first:
                 prepared_by_another(config)
             with folder.held(group):
-                saved = folder.newest(group)
+                saved = folder.start(group)
                 state = RunState() if saved is None else RunState.from_plain(saved["state"])
                 check_processes(group, config, state.step)
                 if not _has_ended(config, state):
@@ -108,6 +110,8 @@ def _run(
     network.to(getattr(torch, config.trainer.precision))
     if saved is not None:
         copy_weights(network, saved["weights"])
+    if config.base is not None:
+        freeze(network, config.base.freeze)
     optimizer = saved["optimizer"] if saved else None
     module = TranslationModule(network, config, state, group, optimizer)
     if saved is not None and saved["average"] is not None and module.average is not None:
@@ -213,7 +217,7 @@ def _tell_end(config: Config, state: RunState, stop: StopRequest) -> None:
     say(f"the run is done after {state.seconds / 60:.0f} min of training: {reason}")
     if state.best is not None:
         folder = config.training.folder / "model"
-        facts = model_facts(folder)
+        facts = ModelDescription.load(folder).facts
         scores = Scores(*(Score(**entry) for entry in facts["validation"].values()))
         title = f"validation, beam {config.validation_search.beam}"
         show_scores(title, {f"{folder} (step {facts['step']:,})": scores})

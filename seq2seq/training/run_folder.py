@@ -18,6 +18,7 @@ from seq2seq.model.network import Network
 from seq2seq.model_folder import Model, save_model
 from seq2seq.parallel.group import Group
 from seq2seq.terminal import complain, say
+from seq2seq.training.base import start_from_base
 from seq2seq.training.checkpoint import (
     checkpoint_path,
     checkpoints,
@@ -68,36 +69,43 @@ class RunFolder:
         Raises:
             CommonError: another run has it, or it can't be written.
         """
-        group.first_does(self._lock.acquire)
+        group.first_does(self._acquire)
         try:
             yield
         finally:
             self._lock.release()
+
+    def _acquire(self) -> None:
+        self._lock.acquire()
+        clear_leftovers(self.path)
+        clear_leftovers(self.checkpoints)
 
     @property
     def check(self) -> Callable[[], None]:
         """What raises ModelError when the folder is another run's by now."""
         return self._lock.check
 
-    def newest(self, group: Group) -> dict[str, Any] | None:
-        """Read the newest checkpoint, if there is one; all processes must call it.
+    def start(self, group: Group) -> dict[str, Any] | None:
+        """Read what the run goes on from: the newest checkpoint, else the base, else nothing.
+
+        All processes must call it.
 
         Raises:
             CommonError: the run can't go on from it.
         """
         found: list[dict[str, Any] | None] = []
+        group.first_does(lambda: found.append(self._look()))
+        return found[0] if found else self._look()
 
-        def look() -> None:
-            clear_leftovers(self.path)
-            clear_leftovers(self.checkpoints)
-            saved = newest_checkpoint(self.checkpoints)
-            if saved is not None:
-                manifest = Manifest.load(self._config.data.folder)
-                check_checkpoint(saved, self._config, manifest.fingerprint)
-            found.append(saved)
-
-        group.first_does(look)
-        return found[0] if found else newest_checkpoint(self.checkpoints)
+    def _look(self) -> dict[str, Any] | None:
+        config = self._config
+        fingerprint = Manifest.load(config.data.folder).fingerprint
+        saved = newest_checkpoint(self.checkpoints)
+        if saved is not None:
+            check_checkpoint(saved, config, fingerprint)
+        elif config.base is not None:
+            saved = start_from_base(config, config.base, fingerprint)
+        return saved
 
     def begin(self, network: Network) -> None:
         """Write down the settings, and say what the checkpoints will take.
@@ -169,6 +177,8 @@ class RunFolder:
             "validation": {score.name: score._asdict() for score in validation.scores},
             "data": data.manifest.fingerprint,
         }
+        if module.state.base is not None:
+            facts["base"] = module.state.base
         model = Model(module.evaluated, data.vocabularies, self._config, facts)
         save_model(self.model, model, check=self._lock.check)
 

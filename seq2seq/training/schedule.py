@@ -11,7 +11,7 @@ def rate_factor(
     Args:
         schedule: the kind and its settings.
         step: the step that is about to be computed, counted from 1.
-        steps: number of steps of the whole run.
+        steps: number of steps of the whole run, and of the base's run where that goes on.
         cuts: how often validations have stopped getting better, for `plateau`.
     """
     if step < schedule.warmup:

@@ -29,6 +29,10 @@ class RunState:
     """Validations in a row without a better BLEU since the last cut."""
     seconds: float = 0.0
     """Time spent training, over all starts."""
+    schedule_step: int = 0
+    """Steps of the schedule before this run's first: those of the base's run, where it goes on."""
+    base: dict[str, Any] | None = None
+    """The model that the run was started from: folder, step, digest of its weights."""
 
     @property
     def position(self) -> Position:

@@ -239,8 +239,13 @@ TABLE: list[tuple[str, str]] = [
     ),
     (
         "qqqq: 5",
-        "x.yaml:1: qqqq: unknown key; a config has seed, data, vocabulary, model, training,"
-        " validation, search, monitoring and trainer",
+        "x.yaml:1: qqqq: unknown key; a config has seed, data, vocabulary, model, base,"
+        " training, validation, search, monitoring and trainer",
+    ),
+    (
+        "monitoring: {loggers: tensorbord}",
+        "x.yaml:1: monitoring.loggers: must be a list, each 'tensorboard', 'csv', 'wandb' or"
+        " 'mlflow', but is 'tensorbord'",
     ),
     (
         "training.steps: 5",

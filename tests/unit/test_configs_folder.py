@@ -11,10 +11,11 @@ import pytest
 import yaml
 from pydantic.fields import FieldInfo
 
-from seq2seq.config import Config, Section
+from seq2seq.config import BaseConfig, Config, Section
 from seq2seq.config_file import config_schema, load_config
 from seq2seq.config_mistakes import forms_of, kind_of, takes_none
 from seq2seq.errors import ConfigError
+from seq2seq.model_description import ModelDescription
 
 FOLDER = Path(__file__).parents[2] / "configs"
 REFERENCE = FOLDER / "reference.yaml"
@@ -48,16 +49,19 @@ def written() -> Iterator[Written]:
             comment = []
 
 
+SECTIONS = [field.annotation for field in Config.model_fields.values()]
+
+
 def settings(form: type[Section] = Config, section: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Yield each key in order, then, for a section with several forms, its other forms."""
     for name, field in form.model_fields.items():
         key = section + name
         yield key, field
-        if takes_none(field):
-            continue  # an own copy of a section that is described where it belongs
         forms = forms_of(field.annotation)
+        if takes_none(field) and forms[:1] and forms[0] in SECTIONS:
+            continue  # an own copy of a section that is described where it belongs
         for inner in sorted(forms, key=lambda inner: inner is not type(field.default)):
-            if len(forms) > 1 and inner is not type(field.default):
+            if inner is not type(field.default) and (len(forms) > 1 or takes_none(field)):
                 yield key, FieldInfo(description=inner.__doc__)
             yield from settings(inner, f"{key}.")
 
@@ -101,6 +105,18 @@ def test_forms_in_the_comments_of_the_reference_can_be_used(key: str, number: in
             if form.model_fields[name := text.partition("=")[0].rpartition(".")[2]].is_required()
         }
         assert section == form.model_validate(required), "a default in a comment isn't the default"
+
+
+def test_base_in_the_comments_of_the_reference_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lines = [line for line in written() if line.key.startswith("base.")]
+    monkeypatch.chdir(tmp_path)
+    folder = Path(lines[0].value)
+    folder.mkdir(parents=True)
+    ModelDescription(Config(), {}).save(folder)
+    config = load_config(REFERENCE, [f"{line.key}={line.value}" for line in lines])
+    assert config.base == BaseConfig(model=folder), "a default in a comment isn't the default"
 
 
 def test_schema_file_is_up_to_date():
@@ -148,6 +164,10 @@ def test_config_fits_the_schema(path: Path, loader: Any):
         ("monitoring: {loggers: []}", True),
         ("monitoring: {loggers: [csv, excel]}", False),
         ("monitoring: {loggers: null}", False),
+        ("base: null", True),
+        ("base: {model: base, keep: schedule, freeze: [encoder, decoder]}", True),
+        ("base: {model: base, keep: [schedule, warmup]}", False),
+        ("base: {vocabulary: own}", False),
         ("training: {optimizer: {betas: [0.9]}}", False),
         ("training: {optimizer: {learning_rate: 0}}", False),
         ("training: {optimizer: {learning_rate: '0,1'}}", False),
@@ -161,7 +181,12 @@ def test_config_fits_the_schema(path: Path, loader: Any):
         ("seed: null", False),
     ],
 )
-def test_schema_accepts_what_the_reader_accepts(text: str, fits: bool, tmp_path: Path):
+def test_schema_accepts_what_the_reader_accepts(
+    text: str, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("base").mkdir()
+    ModelDescription(Config(), {}).save(Path("base"))
     validator = jsonschema.Draft202012Validator(json.loads(config_schema()))
     assert validator.is_valid(yaml.safe_load(text)) is fits  # pyright: ignore[reportUnknownMemberType]
     (tmp_path / "config.yaml").write_text(text, "utf-8")

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from seq2seq.cli import app
 from seq2seq.config_file import load_config
+from seq2seq.model_description import ModelDescription
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,9 +25,13 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_a_command_of_the_readme_exists_and_its_settings_do(
-    words: list[str], monkeypatch: pytest.MonkeyPatch
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    trained = load_config(Path("configs/quickstart.yaml"))
+    (model := trained.training.folder / "model").mkdir(parents=True)
+    ModelDescription(trained, {}).save(model)
     _, command, *rest = words
     if command.startswith("--"):
         command, rest = "--help", []

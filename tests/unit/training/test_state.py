@@ -79,7 +79,7 @@ def test_other_schedules_have_no_cuts() -> None:
 
 
 def test_plain_data_and_back() -> None:
-    state = RunState(step=30, epoch=2, batch=7, seconds=1.5)
+    state = RunState(step=30, epoch=2, batch=7, seconds=1.5, schedule_step=9, base={"step": 9})
     record_all(state, [5.0, 4.0, 6.0, 1.0, 1.0, 1.0], Plateau(kind="plateau", patience=1))
     state.validation_due = True
     for field in fields(state):
@@ -100,3 +100,9 @@ def test_plain_data_is_a_copy() -> None:
 
 def test_the_position_is_the_next_step() -> None:
     assert RunState(epoch=3, batch=5).position == (3, 5)
+
+
+def test_a_state_of_before_there_were_bases_can_be_read():
+    plain = RunState(step=3).to_plain()
+    del plain["schedule_step"], plain["base"]
+    assert RunState.from_plain(plain) == RunState(step=3)

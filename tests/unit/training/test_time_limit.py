@@ -36,10 +36,10 @@ def test_the_end_of_the_slurm_job_is_the_limit() -> None:
 
 
 def test_a_run_that_fits_and_one_that_does_not() -> None:
-    fits = forecast(2.0, step=100, steps=1000, seconds_left=7200)
+    fits = forecast(2.0, step=100, steps=1000, seconds_left=7200.0)
     assert fits == (
         "the 900 steps to go take 30 min, without validations; the time limit is in 2 h 0 min"
     )
-    does_not = forecast(2.0, step=100, steps=10000, seconds_left=7200)
+    does_not = forecast(2.0, step=100, steps=10000, seconds_left=7200.0)
     assert "take 5 h 30 min, without validations, but the time limit is in 2 h 0 min" in does_not
     assert "saved at about step 3,700, and --resume goes on" in does_not

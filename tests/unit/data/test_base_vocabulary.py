@@ -1,0 +1,146 @@
+"""Text prepared with the vocabulary of a base model, and what that vocabulary can't write."""
+
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seq2seq.config import Config
+from seq2seq.data.prepare import prepare
+from seq2seq.data.prepared import Manifest, PreparedData
+from seq2seq.errors import DataError, ModelError
+from seq2seq.vocabulary import UNK, Vocabularies
+
+MakeConfig = Callable[..., Config]
+Pairs = list[tuple[str, str]]
+
+
+def based_on(config: Config, base: Path, vocabulary: str = "base", **data: Any) -> Config:
+    """The config with a base, and with other values in `data`."""
+    values = config.model_dump()
+    values["base"] = {"model": base, "vocabulary": vocabulary}
+    values["data"] |= data
+    return Config.model_validate(values)
+
+
+def make_base(config: Config, folder: Path) -> Path:
+    """Prepare the config's text, and make of its vocabulary what a model folder has of one."""
+    prepare(config)
+    folder.mkdir()
+    Vocabularies.load(config.data.folder).save(folder)
+    return folder
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    lines = capsys.readouterr().err.splitlines()
+    return [line for line in lines if line.startswith("the base's vocabulary")]
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_the_vocabulary_files_are_the_bases(
+    joint: bool, make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(joint=joint, size=50 if joint else 33)
+    base = make_base(config, tmp_path / "base")
+    other = make_config([("the cat: sleeps", "die Katze: ist da")] * 3, joint=joint, size=7)
+    manifest = prepare(based_on(other, base, folder=tmp_path / "tuned"))
+    names = ["joint.model"] if joint else ["source.model", "target.model"]
+    assert [path.name for path in sorted((tmp_path / "tuned").glob("*.model"))] == names
+    for name in names:
+        assert (tmp_path / "tuned" / name).read_bytes() == (base / name).read_bytes()
+    assert manifest.settings["base.vocabulary"].startswith("sha256 ")
+    sides = ["training text"] if joint else ["source text", "target text"]
+    assert said(capsys) == [
+        f"the base's vocabulary knows every letter of the {side}" for side in sides
+    ]
+
+
+def test_letters_that_the_base_never_had_are_told_by_their_number(
+    make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = make_base(make_config(), tmp_path / "base")
+    # 漢 has no piece; neither have the no-break space and the accent, which can't be seen alone.
+    train = [("the 漢漢", "die\u00a0漢"), ("Ω is here", "x̄")]
+    prepare(based_on(make_config(train), base, folder=tmp_path / "tuned"))
+    letters = "".join(unicodedata.normalize("NFC", side) for pair in train for side in pair)
+    assert len(letters) == 6 + 5 + 9 + 2
+    assert said(capsys) == [
+        # 3 of 漢, and one each of x, the accent, the no-break space and Ω: 7 of 22
+        "the base's vocabulary doesn't know 5 letters of the training text"
+        " (漢 x U+00A0 U+0304 Ω): 31.8 % of its characters"
+    ]
+    ids = PreparedData.open(tmp_path / "tuned").split("train")
+    assert [list(ids.source[number]).count(UNK) for number in range(2)] == [1, 1]
+
+
+def test_each_side_is_told_of_its_own_vocabulary(
+    make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = make_base(make_config(joint=False, size=33), tmp_path / "base")
+    train = [("the ä", "die Ω")] * 4
+    prepare(based_on(make_config(train, joint=False), base, folder=tmp_path / "tuned"))
+    assert said(capsys) == [
+        "the base's vocabulary doesn't know 1 letter of the source text (ä):"
+        " 20.0 % of its characters",
+        "the base's vocabulary doesn't know 1 letter of the target text (Ω):"
+        " 20.0 % of its characters",
+    ]
+
+
+def test_of_many_letters_the_commonest_are_shown(
+    make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = make_base(make_config(), tmp_path / "base")
+    cyrillic = [chr(number) for number in range(0x430, 0x430 + 21)]
+    train = [("".join(cyrillic), "die"), (cyrillic[-1], "die")]
+    prepare(based_on(make_config(train), base, folder=tmp_path / "tuned"))
+    (line,) = said(capsys)
+    shown = " ".join([cyrillic[-1], *cyrillic[:19]])
+    assert f"doesn't know 21 letters of the training text ({shown} …): 78.6 %" in line
+
+
+def test_the_folder_of_another_base_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    base = make_base(make_config(), tmp_path / "base")
+    second = based_on(make_config(size=44), tmp_path, folder=tmp_path / "second data")
+    other = make_base(second.model_copy(update={"base": None}), tmp_path / "other")
+    config = based_on(make_config(), base, folder=tmp_path / "tuned")
+    first = prepare(config)
+    assert prepare(config) == first
+    with pytest.raises(DataError, match=r"base\.vocabulary was sha256 \w+, is sha256 \w+"):
+        prepare(based_on(config, other))
+    with pytest.raises(DataError, match=r"base\.vocabulary was sha256 \w+, is None"):
+        prepare(config.model_copy(update={"base": None}))
+    with pytest.raises(DataError, match=r"base\.vocabulary was sha256 \w+, is None"):
+        prepare(based_on(config, base, vocabulary="own"))
+
+
+def test_the_folder_that_the_base_was_trained_on_serves_as_it_is(
+    make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config()
+    base = make_base(config, tmp_path / "base")
+    learnt = Manifest.load(config.data.folder)
+    assert prepare(based_on(config, base)) == learnt
+    assert "is prepared already" in capsys.readouterr().err
+    anew = prepare(based_on(config, base, folder=tmp_path / "anew"))
+    assert anew.fingerprint == learnt.fingerprint
+
+
+def test_the_same_text_with_another_vocabulary_is_other_data(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    base = make_base(make_config(size=44), tmp_path / "base")
+    config = make_config()
+    tuned = prepare(based_on(config, base, folder=tmp_path / "tuned"))
+    learnt = prepare(based_on(config, base, "own", folder=tmp_path / "own"))
+    assert tuned.fingerprint != learnt.fingerprint
+    assert "base.vocabulary" not in learnt.settings
+
+
+def test_a_base_without_its_vocabulary_is_named(make_config: MakeConfig, tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    with pytest.raises(ModelError, match=r"base/source\.model can't be read"):
+        prepare(based_on(make_config(), tmp_path / "base"))
+    assert not (tmp_path / "data").exists()
