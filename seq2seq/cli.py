@@ -113,7 +113,7 @@ def train(
         settings = load_config(config, overrides or ())
         stop.limit(seconds_allowed(time_limit))
         place = _find_place(settings.trainer.devices)
-        from seq2seq.training.boundary import end_reason
+        from seq2seq.training.boundary import is_stopped
         from seq2seq.training.run import train as run
 
         state = run(settings, place, resume=resume, stop=stop)
@@ -127,7 +127,7 @@ def train(
         raise typer.Exit(_stopped(place)) from None
     except LostProcessError as error:
         raise LostProcessError(f"{error}; --resume goes on from the last checkpoint") from error
-    if stop and (state.validation_due or not end_reason(state, settings)):
+    if is_stopped(state, settings, stop):
         raise typer.Exit(_stopped(place))
 
 

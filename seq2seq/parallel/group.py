@@ -18,7 +18,8 @@ from seq2seq.parallel.place import Place
 from seq2seq.terminal import complain
 
 _POLL = 0.2  # seconds between two looks at whether the first process is done
-_PATIENCE = 10  # looks before a process says that it waits
+_PATIENCE = 2.0  # seconds until a process says that it waits
+_CONNECT = timedelta(seconds=5)  # that one try to reach the first process may take
 _BEAT = 2.0  # seconds between two signs of life
 _SILENCE = 3 * _BEAT  # after which a process counts as gone
 
@@ -186,9 +187,15 @@ class Meeting:
     No group has been formed yet, so nothing runs out of time while the first process prepares.
     """
 
-    def __init__(self, place: Place, store: Any = None, timeout: timedelta = timedelta()):
+    def __init__(
+        self,
+        place: Place,
+        store: Any = None,
+        timeout: timedelta = timedelta(),
+        heed: Callable[[], None] = lambda: None,
+    ):
         self.place = place
-        self._store, self._timeout = store, timeout
+        self._store, self._timeout, self._heed = store, timeout, heed
 
     def wait_for_first(self, task: str) -> None:
         """Wait until the first process has got all ready; it returns from here at once.
@@ -202,12 +209,13 @@ class Meeting:
         if self.place.is_first:
             return
         try:
-            looks = 0
+            began = time.monotonic()
+            told = False
             while not self._store.check(["ready"]):
                 time.sleep(_POLL)
-                looks += 1
-                if looks == _PATIENCE:
+                if not told and time.monotonic() - began > _PATIENCE:
                     complain(f"waiting for rank 0, which is {task}")
+                    told = True
         except distributed.DistError as error:
             raise CommonError(f"rank 0 ended while it was {task}") from error
 
@@ -242,8 +250,8 @@ class Meeting:
 
     def _form_group(self, device: torch.device) -> _SeveralProcesses:
         cuda = device.type == "cuda"
-        self._store.set(f"here/{self.place.rank}", "1")
         try:
+            self._wait_for_all()
             distributed.init_process_group(
                 "nccl" if cuda else "gloo",
                 store=self._store,
@@ -254,27 +262,46 @@ class Meeting:
                 device_id=device if cuda else None,
             )
             return _SeveralProcesses(self.place, self._store, self._timeout)
-        except RuntimeError as error:
-            raise LostProcessError(self._who_is_not_here(error)) from error
+        except distributed.DistError as error:
+            if self.place.is_first:
+                reason = str(error).splitlines()[0]
+                raise LostProcessError(
+                    f"the processes can't talk to one another: {reason}"
+                ) from error
+            raise LostProcessError("rank 0 is gone") from error
 
-    def _who_is_not_here(self, error: Exception) -> str:
-        ranks = range(self.place.world_size)
-        try:
-            missing = [str(rank) for rank in ranks if not self._store.check([f"here/{rank}"])]
-        except distributed.DistError:
-            return "rank 0 is gone"
-        if missing:
-            return f"rank {', '.join(missing)} of {len(ranks)} has not come to the meeting"
-        return f"the processes can't talk to one another: {str(error).splitlines()[0]}"
+    def _wait_for_all(self) -> None:
+        """Wait until every process has come here."""
+        self._store.set(f"here/{self.place.rank}", "1")
+        began = time.monotonic()
+        told = not self.place.is_first
+        while missing := [
+            rank for rank in self._ranks() if not self._store.check([f"here/{rank}"])
+        ]:
+            name = f"rank {', '.join(map(str, missing))} of {self.place.world_size}"
+            waited = time.monotonic() - began
+            if waited > self._timeout.total_seconds():
+                raise LostProcessError(f"{name} has not come to the meeting")
+            if not told and waited > _PATIENCE:
+                complain(f"waiting for {name}")
+                told = True
+            self._heed()
+            time.sleep(_POLL)
+
+    def _ranks(self) -> range:
+        return range(self.place.world_size)
 
 
 @contextmanager
-def meet(place: Place, *, timeout: float = 30.0) -> Generator[Meeting]:
+def meet(
+    place: Place, *, timeout: float = 30.0, heed: Callable[[], None] = lambda: None
+) -> Generator[Meeting]:
     """Open the place where the first process can be found, or find it there.
 
     Args:
         place: of this process.
         timeout: minutes that a process waits for another one.
+        heed: is called again and again while another one has not come, and may raise.
 
     Raises:
         UserError: the place is taken, or can't be reached.
@@ -283,21 +310,34 @@ def meet(place: Place, *, timeout: float = 30.0) -> Generator[Meeting]:
         yield Meeting(place)
         return
     limit = timedelta(minutes=timeout)
-    try:
-        store = distributed.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
-            place.address,
-            place.port,
-            place.world_size,
-            # torchrun keeps a store itself, and sets this variable.
-            is_master=place.is_first and "TORCHELASTIC_USE_AGENT_STORE" not in os.environ,
-            timeout=limit,
-            wait_for_workers=False,
-        )
-    except distributed.DistError as error:
-        raise UserError(_why_not_met(place, error)) from error
     # torchrun's store outlives the processes that it starts anew, and what they have left in it.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    yield Meeting(place, PrefixStore(f"attempt {attempt}", store), limit)
+    store = PrefixStore(f"attempt {attempt}", _connect(place, limit, heed))
+    yield Meeting(place, store, limit, heed)
+
+
+def _connect(place: Place, limit: timedelta, heed: Callable[[], None]) -> Any:
+    """Open the store, or find it; in short tries, since no signal is heard meanwhile."""
+    deadline = time.monotonic() + limit.total_seconds()
+    while True:
+        try:
+            store = distributed.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
+                place.address,
+                place.port,
+                place.world_size,
+                # torchrun keeps a store itself, and sets this variable.
+                is_master=place.is_first and "TORCHELASTIC_USE_AGENT_STORE" not in os.environ,
+                timeout=min(limit, _CONNECT),
+                wait_for_workers=False,
+            )
+        except distributed.DistError as error:
+            if place.is_first or time.monotonic() > deadline:
+                raise UserError(_why_not_met(place, error)) from error
+            heed()
+            time.sleep(_POLL)
+        else:
+            store.set_timeout(limit)
+            return store
 
 
 def _why_not_met(place: Place, error: Exception) -> str:

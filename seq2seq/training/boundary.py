@@ -174,6 +174,11 @@ class Boundary(lightning.Callback):
         self._stop.saving_takes(self._saved_at - now)
 
 
+def is_stopped(state: RunState, config: Config, stop: StopRequest) -> bool:
+    """Whether a run that was asked to stop has something left to do."""
+    return bool(stop) and (state.validation_due or not end_reason(state, config))
+
+
 def end_reason(state: RunState, config: Config) -> str:
     """Say why a run has come to its end, or nothing where it has not."""
     if state.step >= config.training.steps:

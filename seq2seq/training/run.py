@@ -21,7 +21,7 @@ from seq2seq.parallel.place import Place, usable_threads
 from seq2seq.scoring import Score, Scores
 from seq2seq.terminal import Progress, say
 from seq2seq.training.base import freeze
-from seq2seq.training.boundary import Boundary, end_reason
+from seq2seq.training.boundary import Boundary, end_reason, is_stopped
 from seq2seq.training.compatibility import check_processes
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.monitoring import Monitor, check_loggers
@@ -54,7 +54,7 @@ def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> R
     device = choose_device(config.trainer.accelerator, place)
     with (
         launched(place, hold=SIGNALS) as place,
-        meet(place, timeout=config.trainer.timeout) as meeting,
+        meet(place, timeout=config.trainer.timeout, heed=stop.give_up) as meeting,
     ):
         meeting.wait_for_first(f"preparing {config.data.folder}")
         if place.is_first:
@@ -131,8 +131,11 @@ def _run(
         f" {config.training.steps:,} steps in all; logs and checkpoints go to {folder.path}"
     )
     group.first_does(lambda: folder.begin(network))
+    began_at = state.step
     _fit(config, data, module, steps, stop, device, folder)
     if place.is_first:
+        if is_stopped(state, config, stop) and state.step > began_at:
+            folder.ask_for_another_start()
         _tell_end(config, state, stop)
 
 
@@ -210,11 +213,11 @@ def _loader_workers(config: Config, place: Place, device: torch.device) -> int:
 
 def _tell_end(config: Config, state: RunState, stop: StopRequest) -> None:
     """Say how the run ended and what its best model is worth."""
-    reason = end_reason(state, config)
-    if stop and (not reason or state.validation_due):
+    if is_stopped(state, config, stop):
         say(f"stopped at step {state.step:,} ({stop.reason}); --resume goes on from there")
         return
-    say(f"the run is done after {state.seconds / 60:.0f} min of training: {reason}")
+    minutes = f"{state.seconds / 60:.0f} min"
+    say(f"the run is done after {minutes} of training: {end_reason(state, config)}")
     if state.best is not None:
         folder = config.training.folder / "model"
         facts = ModelDescription.load(folder).facts

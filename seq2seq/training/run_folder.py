@@ -50,6 +50,10 @@ class RunFolder:
         """The folder of the best model."""
         return self.path / "model"
 
+    @property
+    def _requeue(self) -> Path:
+        return self.path / "requeue"
+
     def refuse_to_overwrite(self) -> None:
         """Make sure that there is no run in it.
 
@@ -114,6 +118,7 @@ class RunFolder:
             UserError: the folder can't be written, or its disk has no room for a checkpoint.
         """
         write_whole(self.path / "config.yaml", dump_config(self._config).encode())
+        self._requeue.unlink(missing_ok=True)
         self.checkpoints.mkdir(exist_ok=True)
         write_whole(self.checkpoints / ".writable", b"")
         (self.checkpoints / ".writable").unlink()
@@ -139,6 +144,13 @@ class RunFolder:
                 f"the disk of {self.path} may get full: make room, or lower"
                 " training.checkpoint.keep_last or keep_best"
             )
+
+    def ask_for_another_start(self) -> None:
+        """Leave a mark for job scripts: the run has got on, and is to be started again.
+
+        A status can't say it: srun and torchrun turn all but 0 into a failure of their own.
+        """
+        self._requeue.touch()
 
     def save(self, module: TranslationModule, data: PreparedData) -> None:
         """Write a checkpoint, and remove those that needn't be kept.

@@ -11,6 +11,7 @@ from typing import TypeVar
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """What asks a run to stop."""
 _CTRL_C = "Ctrl-C"
+_GRACE = 20.0  # seconds that a process which was asked to stop waits for one that hasn't come
 _AGAIN = 1.0  # seconds until Ctrl-C counts as a second one
 _SPARE = 5.0  # seconds a process may take from the last save to its end
 
@@ -33,7 +34,7 @@ class StopRequest:
         self.reason: str | None = None
         self._process = os.getpid()
         self._early = True
-        self._interrupted = math.inf
+        self._asked_at = self._interrupted = math.inf
         self._over = False
         self._idle = False
         self._deadline: float | None = None
@@ -97,9 +98,22 @@ class StopRequest:
         finally:
             self._idle = False
 
+    def give_up(self) -> None:
+        """End waiting for a process that doesn't come, some time after a request to stop.
+
+        It may have been asked too, before it had its handlers, and so is gone.
+
+        Raises:
+            StopNow: this process was asked long ago.
+        """
+        if self.reason is not None and time.monotonic() - self._asked_at > _GRACE:
+            raise StopNow
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return
+        if self.reason is None:
+            self._asked_at = time.monotonic()
         self.reason = _CTRL_C if number == signal.SIGINT else signal.Signals(number).name
         by_hand_again = number == signal.SIGINT and self._is_repeated()
         if (self._idle or by_hand_again) and not self._over:

@@ -28,8 +28,8 @@ class Finished(NamedTuple):
 
 
 @cache
-def _fork_server() -> str:
-    """Start the server that starts processes; returns its address."""
+def _fork_server() -> tuple[str, "subprocess.Popen[bytes]"]:
+    """Start the server that starts processes; returns its address too."""
     folder = tempfile.mkdtemp(prefix="fork-server-")
     path = f"{folder}/socket"
     server = subprocess.Popen(
@@ -39,13 +39,15 @@ def _fork_server() -> str:
     )
     atexit.register(shutil.rmtree, folder)
     atexit.register(server.kill)
-    return path
+    return path, server
 
 
-def _connect(path: str) -> socket.socket:
+def _connect() -> socket.socket:
+    path, server = _fork_server()
     connection = socket.socket(socket.AF_UNIX)
     deadline = time.monotonic() + 120
     while True:
+        assert server.poll() is None, "the fork server has ended"
         try:
             connection.connect(path)
             return connection
@@ -88,7 +90,7 @@ class Process:
             )
             self.pid = self._child.pid
             return
-        self._connection = _connect(_fork_server())
+        self._connection = _connect()
         request = {"module": module, "words": arguments, "environment": plain | variables}
         socket.send_fds(self._connection, [json.dumps(request).encode()], self._files)
         self._answers = self._connection.makefile()

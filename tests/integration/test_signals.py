@@ -96,9 +96,12 @@ def test_a_signal_stops_all_and_nothing_is_lost(
     tmp_path: Path,
 ) -> None:
     folder, mark = tmp_path / "run", tmp_path / "mark"
-    command = (mark, MOMENTS[moment], 1.0, "train", config, f"training.folder={folder}")
+    seconds = 5.0 if moment == "preparing" else 1.0
+    command = (mark, MOMENTS[moment], seconds, "train", config, f"training.folder={folder}")
     processes = [Process(*command, module=DWELLER, place=place) for place in ranks(2)]
     processes[0].wait_until(Path(f"{mark}.0").exists)
+    if moment == "preparing":
+        processes[1].wait_until(lambda: "waiting for rank 0" in processes[1].messages())
     for rank in {"rank 0": [0], "rank 1": [1], "all": [1, 0]}[reached]:
         processes[rank].send(number)
         time.sleep(0.4)
@@ -260,6 +263,24 @@ def test_a_signal_that_comes_before_a_local_process_has_its_handlers_is_held_for
     end = process.finish(60.0)
     assert end.status == 75, end
     assert f"stopped at once ({number.name})" in end.messages
+
+
+@LONG
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_waits_in_vain_for_another_one_can_be_stopped(
+    config: Path, rank: int, tmp_path: Path
+) -> None:
+    """The other one was killed by the same signal, before it had its handlers."""
+    folder = tmp_path / "run"
+    process = Process("train", config, f"training.folder={folder}", place=ranks(2)[rank])
+    if rank == 0:
+        process.wait_until(lambda: "waiting for rank 1 of 2" in process.messages())
+    else:
+        time.sleep(5.0)
+    process.send(signal.SIGTERM)
+    end = process.finish(60.0)
+    assert end.status == 0, end
+    assert "Traceback" not in end.messages
 
 
 @LONG
