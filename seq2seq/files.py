@@ -9,12 +9,12 @@ from pathlib import Path
 from seq2seq.errors import UserError
 
 
-def _anyone_may() -> None:
-    """Hold nobody back."""
+def allowed() -> None:
+    """Hold nobody back: what `check` is where anyone may write."""
 
 
 @contextmanager
-def whole_folder(folder: Path, *, check: Callable[[], None] = _anyone_may) -> Generator[Path]:
+def whole_folder(folder: Path, *, check: Callable[[], None] = allowed) -> Generator[Path]:
     """Give a folder to fill that takes its place, or the old one's, once it is whole.
 
     Args:
@@ -40,7 +40,7 @@ def whole_folder(folder: Path, *, check: Callable[[], None] = _anyone_may) -> Ge
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_whole(path: Path, content: bytes, *, check: Callable[[], None] = _anyone_may) -> None:
+def write_whole(path: Path, content: bytes, *, check: Callable[[], None] = allowed) -> None:
     """Write a file beside its place, flush it to disk, and rename it.
 
     Args:
@@ -95,12 +95,12 @@ def _remove(path: Path) -> None:
 def _replace(partial: Path, folder: Path) -> None:
     """Put the new folder in the old one's place; a rename can't replace a folder with files."""
     old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-    if folder.is_dir():  # a file there makes the second rename fail
-        folder.rename(old)
     try:
+        if folder.is_dir():  # a file there makes the second rename fail
+            folder.rename(old)
         partial.rename(folder)
-    except BaseException:
-        if old.exists():
+    except BaseException:  # Ctrl-C too, which may come right after either
+        if old.exists() and not folder.exists():
             old.rename(folder)
         raise
     _flush(folder.parent)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save
 
 from seq2seq.config import Config
 from seq2seq.errors import ModelError
-from seq2seq.files import whole_folder
+from seq2seq.files import allowed, whole_folder
 from seq2seq.model.network import Network, build_network
 from seq2seq.model_description import ModelDescription
 from seq2seq.vocabulary import NUM_SPECIAL, Vocabularies
@@ -38,7 +38,7 @@ def new_network(config: Config, vocabularies: Vocabularies) -> Network:
     )
 
 
-def save_model(folder: Path, model: Model, *, check: Callable[[], None] = lambda: None) -> None:
+def save_model(folder: Path, model: Model, *, check: Callable[[], None] = allowed) -> None:
     """Write a model folder, whole or not at all; an older one is replaced.
 
     Args:

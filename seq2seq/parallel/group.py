@@ -18,7 +18,8 @@ from seq2seq.parallel.place import Place
 from seq2seq.terminal import complain
 
 _POLL = 0.2  # seconds between two looks at whether the first process is done
-_PATIENCE = 2.0  # seconds until a process says that it waits
+_PATIENCE = 2.0  # seconds until a process says that it waits for the first one
+_LATE = 10.0  # seconds until the first one says whom it waits for
 _CONNECT = timedelta(seconds=5)  # that one try to reach the first process may take
 _BEAT = 2.0  # seconds between two signs of life
 _SILENCE = 3 * _BEAT  # after which a process counts as gone
@@ -53,7 +54,8 @@ class Group:
         All must call it, and none goes on before it is done.
 
         Raises:
-            CommonError: it found a mistake that the user can fix, which is everyone's then.
+            CommonError: it found a mistake that the user can fix, or a file that can't be used,
+                which is everyone's mistake then.
         """
         result = mistake = None
         if self.place.is_first:
@@ -61,6 +63,10 @@ class Group:
                 result = work()
             except UserError as error:
                 mistake = str(error)
+            except OSError as error:
+                if error.filename is None:
+                    raise
+                mistake = f"{error.filename} can't be used: {error.strerror}"
         result, mistake = self.share((result, mistake))
         if mistake is not None:
             raise CommonError(mistake)
@@ -282,7 +288,7 @@ class Meeting:
             waited = time.monotonic() - began
             if waited > self._timeout.total_seconds():
                 raise LostProcessError(f"{name} has not come to the meeting")
-            if not told and waited > _PATIENCE:
+            if not told and waited > _LATE:
                 complain(f"waiting for {name}")
                 told = True
             self._heed()

@@ -55,16 +55,13 @@ def start_from_base(config: Config, base: BaseConfig, fingerprint: str) -> dict[
     model = load_model(base.model)
     state = RunState(base=_described(base.model, model))
     _say_what_it_is(base, model)
-    optimizer = None
+    start = {"weights": _weights(config, base, model), "average": None, "optimizer": None}
     if base.keep:
         saved = _checkpoint(base, model)
-        optimizer = _keep(saved, config, base, fingerprint, state)
-    return {
-        "state": state.to_plain(),
-        "weights": _weights(config, base, model),
-        "average": None,
-        "optimizer": optimizer,
-    }
+        _keep(saved, config, base, fingerprint, state)
+        if "optimizer" in base.keep:  # its averages belong to the weights that were trained
+            start = {part: saved[part] for part in start}
+    return {"state": state.to_plain(), **start}
 
 
 def _described(folder: Path, model: Model) -> dict[str, Any]:
@@ -93,7 +90,10 @@ def _checkpoint(base: BaseConfig, model: Model) -> dict[str, Any]:
             f"base.keep needs the checkpoint of the base {base.model}, but {path} isn't there:"
             " leave base.keep out, or give the model in its run folder"
         )
-    saved = read_checkpoint(path)
+    try:
+        saved = read_checkpoint(path)
+    except ModelError as error:
+        raise ModelError(f"leave base.keep out: {error}") from error
     saved_model = saved["average"] or saved["weights"]  # as RunFolder.save_best chooses
     weights = {name: tensor.float() for name, tensor in saved_model.items()}
     for name, parameter in model.network.named_parameters():
@@ -107,8 +107,8 @@ def _checkpoint(base: BaseConfig, model: Model) -> dict[str, Any]:
 
 def _keep(
     saved: dict[str, Any], config: Config, base: BaseConfig, fingerprint: str, state: RunState
-) -> dict[str, Any] | None:
-    """Take over from a checkpoint what is to be kept: into the state, and the optimizer's."""
+) -> None:
+    """Take over from a checkpoint what is to be kept of its state."""
     before = RunState.from_plain(saved["state"])
     if "schedule" in base.keep:
         state.schedule_step = before.schedule_step + before.step
@@ -116,7 +116,6 @@ def _keep(
     if "position" in base.keep:
         _check_order(saved, config, base, fingerprint)
         state.epoch, state.batch = before.position
-    return saved["optimizer"] if "optimizer" in base.keep else None
 
 
 def _check_order(saved: dict[str, Any], config: Config, base: BaseConfig, fingerprint: str) -> None:

@@ -4,10 +4,10 @@ Whatever a validation changes (best score, patience, plateau) is in the checkpoi
 so a run that is resumed decides what the uninterrupted one decides.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from enum import IntEnum
-from statistics import median
 from typing import Any
 
 import pytorch_lightning as lightning
@@ -24,7 +24,7 @@ from seq2seq.training.stopping import StopRequest
 from seq2seq.training.time_limit import forecast
 from seq2seq.training.validation import Validation, Validator
 
-_TIMED = 20  # steps, before it is said whether the run fits in the time limit
+_UNTIMED = 20  # steps until it is said whether the run fits in the time limit
 
 
 class Wish(IntEnum):
@@ -47,8 +47,8 @@ class Boundary(lightning.Callback):
         validator: Validator,
         report: Report,
         stop: StopRequest,
-        save_best: Callable[[Validation], None],
         save: Callable[[], None],
+        save_best: Callable[[Validation], None],
     ):
         """Set up the boundary.
 
@@ -59,14 +59,14 @@ class Boundary(lightning.Callback):
             validator: scores the network.
             report: tells the person.
             stop: asks for an early end.
-            save_best: is called with each best validation, in the first process.
             save: writes a checkpoint, in the first process.
+            save_best: is called with each best validation, in the first process.
         """
         self._config, self._steps, self._group = config, steps, group
         self._validator, self._report, self._stop = validator, report, stop
-        self._save_best, self._save = save_best, save
-        self._clock = self._saved_at = self._step_began = time.monotonic()
-        self._timed: list[float] = []
+        self._save, self._save_best = save, save_best
+        self._clock = self._saved_at = time.monotonic()
+        self._untimed = _UNTIMED
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Make up for a validation that a stop cut off, and heed a stop that came early."""
@@ -78,7 +78,6 @@ class Boundary(lightning.Callback):
             self._cross(trainer, pl_module, wish)
         if self._group.place.world_size > 1 and not trainer.should_stop:
             pl_module.rehearse(self._steps[pl_module.state.position])
-        self._step_began = time.monotonic()
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: Any, batch: Step, batch_idx: int
@@ -102,30 +101,32 @@ class Boundary(lightning.Callback):
         every = self._config.validation.every
         state.validation_due = state.step % every == 0 or state.step == self._config.training.steps
         self._group.step = state.step
-        self._time_step(state)
+        self._watch_time(state)
         self._cross(trainer, pl_module, self._learn_why(self._group.agree(self._wish())))
-        self._step_began = time.monotonic()
         self._report.wait_for_batch()
 
-    def _time_step(self, state: RunState) -> None:
-        """Note how long a step took; after some, say whether the rest fits in the time limit."""
-        self._stop.step_takes(time.monotonic() - self._step_began)
-        left = self._stop.seconds_left
-        if left is None or len(self._timed) == _TIMED:
+    def _watch_time(self, state: RunState) -> None:
+        """Let the time limit know how long a step takes; once, say whether the rest fits in it."""
+        self._untimed -= 1
+        pace, left = self._report.pace, self._stop.seconds_left
+        if pace is None or left is None:
             return
-        self._timed.append(time.monotonic() - self._step_began)
-        if len(self._timed) == _TIMED:
-            say(forecast(median(self._timed), state.step, self._config.training.steps, left))
+        self._stop.step_takes(pace)
+        if self._untimed <= 0:
+            self._untimed = sys.maxsize
+            say(forecast(pace, state.step, self._config.training.steps, left))
 
     def _wish(self) -> Wish:
         if self._stop:
             return Wish.STOP
         minutes = self._config.training.checkpoint.minutes
-        unsaved = time.monotonic() - self._saved_at
-        if minutes is not None and unsaved > 60 * minutes and self._group.place.is_first:
-            self._saved_at += unsaved  # it is going to be, at the latest after the next step
-            return Wish.SAVE
-        return Wish.NOTHING
+        if minutes is None or not self._group.place.is_first:
+            return Wish.NOTHING
+        now = time.monotonic()
+        if now - self._saved_at <= 60 * minutes:
+            return Wish.NOTHING
+        self._saved_at = now  # wished once: where processes agree, it comes true a step later
+        return Wish.SAVE
 
     def _learn_why(self, wish: int) -> Wish:
         """Let all processes know why they stop, if they do: one of them was asked to."""

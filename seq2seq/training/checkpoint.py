@@ -15,15 +15,15 @@ from typing import Any
 import torch
 
 from seq2seq.errors import ModelError
-from seq2seq.files import write_whole
+from seq2seq.files import allowed, write_whole
 from seq2seq.terminal import say
 
 FORMAT = 2
 _HEAD = b"seq2seq checkpoint %d"
 
 
-class OtherFormatError(ModelError):
-    """A whole checkpoint that another version of the program has written."""
+class DamagedCheckpointError(ModelError):
+    """A checkpoint whose content isn't what was written."""
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -37,7 +37,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def write_checkpoint(
-    path: Path, content: dict[str, Any], *, check: Callable[[], None] = lambda: None
+    path: Path, content: dict[str, Any], *, check: Callable[[], None] = allowed
 ) -> None:
     """Write a checkpoint; it takes its place once it is whole.
 
@@ -74,10 +74,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     head, _, rest = content.partition(b"\n")
     digest, _, payload = rest.partition(b"\n")
     if _digest(head, payload) != digest:
-        raise ModelError(f"the checkpoint {path} is damaged: its content doesn't fit its checksum")
+        raise DamagedCheckpointError(
+            f"the checkpoint {path} is damaged: its content doesn't fit its checksum"
+        )
     if head != _HEAD % FORMAT:
         found = head.rpartition(b" ")[2].decode()
-        raise OtherFormatError(
+        raise ModelError(
             f"the checkpoint {path} has format {found}, but this version reads format {FORMAT}: go"
             " on with the version that wrote it, or choose another training.folder"
         )
@@ -91,19 +93,17 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     """Read the newest checkpoint that is whole; damaged ones are named and passed over.
 
     Raises:
-        ModelError: there are checkpoints, but none can be read, or the newest whole one is of
-            another version of the program, to which it may be worth more than older ones to this.
+        ModelError: all are damaged; or the newest can't be read just now, or is of another version
+            of the program, and must not make room for what follows an older one.
     """
     paths = checkpoints(folder)
     for path in reversed(paths):
         try:
             return read_checkpoint(path)
-        except OtherFormatError:
-            raise
-        except ModelError as error:
+        except DamagedCheckpointError as error:
             say(f"{error}; trying the one before")
     if paths:
-        raise ModelError(f"none of the checkpoints in {folder} can be read")
+        raise ModelError(f"all checkpoints in {folder} are damaged: choose another training.folder")
     return None
 
 

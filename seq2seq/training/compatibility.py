@@ -12,6 +12,7 @@ from seq2seq.config_file import differences
 from seq2seq.errors import CommonError, ModelError
 from seq2seq.parallel.group import Group
 from seq2seq.terminal import say
+from seq2seq.training.state import RunState
 
 # Settings that a run can't change on its way: its weights or its order would mean something else.
 _FIXED = ("seed", "model.", "base", "training.tokens_per_step")
@@ -51,13 +52,13 @@ def check_checkpoint(saved: dict[str, Any], config: Config, fingerprint: str) ->
         say(f"changed since the checkpoint: {change}")
 
 
-def check_processes(group: Group, config: Config, step: int) -> None:
+def check_processes(group: Group, config: Config, state: RunState) -> None:
     """Refuse to train where a process has other files, settings or another checkpoint.
 
     Args:
         group: the processes; all must call it.
         config: what this process was given.
-        step: of the checkpoint that this process goes on from; 0 without one.
+        state: that this process goes on from.
 
     Raises:
         CommonError: a process differs from the first one, and in what.
@@ -65,7 +66,8 @@ def check_processes(group: Group, config: Config, step: int) -> None:
     if group.place.world_size == 1:
         return
     files = {path.name: _digest(path) for path in sorted(config.data.folder.iterdir())}
-    facts = group.gather((files, config.model_dump(mode="json"), step))
+    start = (state.step, state.base)
+    facts = group.gather((files, config.model_dump(mode="json"), start))
     for rank, other in enumerate(facts):
         if other != facts[0] and (difference := _difference(facts[0], other)):
             raise CommonError(f"rank {rank} and rank 0 can't train together: {difference}")
@@ -73,7 +75,7 @@ def check_processes(group: Group, config: Config, step: int) -> None:
 
 def _difference(first: Any, other: Any) -> str:
     """Say in what a process differs from the first one."""
-    (first_files, first_config, first_step), (files, config, step) = first, other
+    (first_files, first_config, first_start), (files, config, start) = first, other
     unlike = [name for name in first_files | files if first_files.get(name) != files.get(name)]
     if unlike:
         folders = {entry["data"]["folder"] for entry in (first_config, config)}
@@ -81,11 +83,13 @@ def _difference(first: Any, other: Any) -> str:
             f"{', '.join(unlike)} in the data folder ({' and '.join(sorted(folders))}) is not the"
             " same file for both; let all read one folder, or copies of it"
         )
-    if step != first_step:
+    if start[0] != first_start[0]:
         return (
-            f"one goes on from step {step:,}, the other from step {first_step:,}; training.folder"
-            " must be on a disk that all nodes share"
+            f"one goes on from step {start[0]:,}, the other from step {first_start[0]:,};"
+            " training.folder must be on a disk that all nodes share"
         )
+    if start != first_start:
+        return "the base model is not the same for both; let all read one folder, or copies of it"
     before, after = (Config.model_validate(entry) for entry in (first_config, config))
     changes = [change for change in differences(before, after) if "data.folder" not in change]
     return f"their settings differ ({'; '.join(changes)})" if changes else ""

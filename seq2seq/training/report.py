@@ -5,8 +5,6 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +16,7 @@ from seq2seq.files import write_whole
 from seq2seq.parallel.group import Group
 from seq2seq.terminal import Progress, say
 from seq2seq.training.monitoring import Monitor
+from seq2seq.training.run_folder import RunFolder
 from seq2seq.training.state import RunState
 from seq2seq.training.validation import Validation
 
@@ -29,13 +28,12 @@ class Report:
 
     def __init__(
         self,
-        folder: Path,
+        folder: RunFolder,
         group: Group,
         *,
         log_every: int,
         progress: Progress,
         monitor: Monitor | None,
-        check: Callable[[], None],
     ):
         """Begin to collect.
 
@@ -45,14 +43,14 @@ class Report:
             log_every: steps between two entries.
             progress: the bar.
             monitor: the loggers, which the first process has.
-            check: raises where the run folder is another process's by now.
         """
-        self._path, self._group = folder / "metrics.jsonl", group
+        self._folder, self._group = folder, group
         self._log_every, self._progress, self._monitor = log_every, progress, monitor
-        self._check = check
         self._outputs: list[dict[str, Tensor]] = []
         self._tokens = self._padded = self._epoch = 0
         self._waited = 0.0
+        self.pace: float | None = None
+        """Seconds that a step took when it was last known, on a GPU with all that it has to do."""
         self._since = self._waiting_since = time.monotonic()
 
     def begin(self, state: RunState) -> None:
@@ -61,10 +59,11 @@ class Report:
         self._since = self._waiting_since = time.monotonic()
 
     def _drop_lines_after(self, step: int) -> None:
-        if self._path.exists():
-            lines = self._path.read_bytes().splitlines(keepends=True)
+        path = self._folder.metrics
+        if path.exists():
+            lines = path.read_bytes().splitlines(keepends=True)
             kept = [line for line in lines if (_step_of(line) or math.inf) <= step]
-            write_whole(self._path, b"".join(kept))
+            write_whole(path, b"".join(kept))
 
     def batch_arrived(self) -> None:
         """Count the time since the last step was over as waiting for data."""
@@ -121,6 +120,7 @@ class Report:
             "data_wait": max(waits),
             "memory": max(memories),
         }
+        self.pace = seconds / len(self._outputs)
         self._write("train", state.step, entry)
         rate = f"{self._tokens / seconds:,.0f}"
         self._progress.advance(0, **{"loss": f"{sum(losses):.3f}", "tokens/s": rate})
@@ -157,14 +157,15 @@ class Report:
 
     def _append(self, kind: str, step: int, entry: dict[str, Any]) -> None:
         assert self._monitor is not None, "the first process has it"
-        self._check()
+        self._folder.check()
         numbers = {f"{kind}/{name}": float(entry[name]) for name in entry.keys() - _UNSENT}
         self._monitor.log(step, numbers)
         try:
-            with self._path.open("a", encoding="utf-8") as file:
+            with self._folder.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"kind": kind, "step": step, **entry}) + "\n")
         except OSError as error:
-            raise UserError(f"{self._path} can't be written: {error.strerror}") from error
+            name = self._folder.metrics
+            raise UserError(f"{name} can't be written: {error.strerror}") from error
 
 
 def _memory() -> float:

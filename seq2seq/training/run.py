@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -26,11 +26,13 @@ from seq2seq.training.compatibility import check_processes
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.monitoring import Monitor, check_loggers
 from seq2seq.training.report import Report
-from seq2seq.training.run_folder import RunFolder
+from seq2seq.training.run_folder import RunFolder, checkpoint_size
 from seq2seq.training.state import RunState
 from seq2seq.training.stopping import SIGNALS, StopNow, StopRequest
 from seq2seq.training.trainer import make_trainer
 from seq2seq.training.validation import Validator
+
+_SAVED = 50e6  # bytes a second that a slow disk takes, before it is known how long saving takes
 
 
 def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> RunState:
@@ -47,9 +49,9 @@ def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> R
 
     Raises:
         UserError: the data or the run folder can't be used.
-        StopNow: `stop` was set before there was anything to save.
+        StopNow: `stop` was set before there was anything to save, or Ctrl-C came twice.
     """
-    folder = RunFolder(config)
+    folder = RunFolder(config, resume=resume)
     check_loggers(config.monitoring)
     device = choose_device(config.trainer.accelerator, place)
     with (
@@ -58,8 +60,7 @@ def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> R
     ):
         meeting.wait_for_first(f"preparing {config.data.folder}")
         if place.is_first:
-            if not resume:
-                folder.refuse_to_overwrite()
+            folder.refuse_to_overwrite()
             stop.unless_asked(lambda: prepare(config))
         meeting.tell_ready()
         with meeting.group(device) as group:
@@ -67,21 +68,130 @@ def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> R
             if not place.is_first:
                 prepared_by_another(config)
             with folder.held(group):
-                saved = folder.start(group)
-                state = RunState() if saved is None else RunState.from_plain(saved["state"])
-                check_processes(group, config, state.step)
-                if not _has_ended(config, state):
-                    _run(config, state, saved, stop, group, device, folder)
-                return state
+                return _Run(config, group, device, folder, stop).go()
 
 
 def _heed_early_stop(stop: StopRequest, group: Group) -> None:
-    """End all processes if one has been asked to stop; from here on they agree after each step."""
-    stop.begin()
+    """End all processes if one has been asked to stop while there is nothing to save."""
     reasons = group.gather(stop.reason if stop else None)
     stop.reason = next(filter(None, reasons), None)
     if stop.reason is not None:
         raise StopNow
+
+
+class _Run(NamedTuple):
+    """A run in a folder that is its own, on processes that have met."""
+
+    config: Config
+    group: Group
+    device: torch.device
+    folder: RunFolder
+    stop: StopRequest
+
+    def go(self) -> RunState:
+        """Train to the end, or until a stop; say how it ended."""
+        self.stop.begin()
+        saved = self.folder.start(self.group)
+        state = RunState() if saved is None else RunState.from_plain(saved["state"])
+        check_processes(self.group, self.config, state)
+        if _has_ended(self.config, state):
+            return state
+        began = (state.step, state.validation_due)
+        data = PreparedData.open(self.config.data.folder)
+        self._fit(self._module(data, state, saved), data)
+        if self.group.place.is_first:
+            got_on = (state.step, state.validation_due) != began
+            if got_on and is_stopped(state, self.config, self.stop):
+                self.folder.ask_for_another_start()
+            _tell_end(self.config, state, self.stop)
+        return state
+
+    def _module(
+        self, data: PreparedData, state: RunState, saved: dict[str, Any] | None
+    ) -> TranslationModule:
+        """Make what is trained, and put what was saved into it."""
+        config = self.config
+        torch.set_num_threads(config.trainer.threads or usable_threads(self.group.place))
+        torch.manual_seed(config.seed)
+        network = new_network(config, data.vocabularies)
+        network.to(getattr(torch, config.trainer.precision))
+        if saved is not None:
+            copy_weights(network, saved["weights"])
+        if config.base is not None:
+            freeze(network, config.base.freeze)
+        optimizer = saved["optimizer"] if saved else None
+        module = TranslationModule(network, config, state, self.group, optimizer)
+        if saved is not None and saved["average"] is not None and module.average is not None:
+            copy_weights(module.average.network, saved["average"])
+        return module
+
+    def _fit(self, module: TranslationModule, data: PreparedData) -> None:
+        config, place, state = self.config, self.group.place, module.state
+        steps = StepDataset(
+            data.split("train"),
+            seed=config.seed,
+            tokens_per_step=config.training.tokens_per_step,
+            tokens_per_device=config.training.tokens_per_device,
+            rank=place.rank,
+            world_size=place.world_size,
+        )
+        _tell_start(module, steps)
+        self.group.first_does(lambda: self.folder.begin(module))
+        self.stop.saving_takes(checkpoint_size(module) / _SAVED)
+        # At least one, which is never computed: a validation may be left over from the last step.
+        remaining = max(1, config.training.steps - state.step)
+        loader = step_loader(
+            steps,
+            start=state.position,
+            number=remaining,
+            workers=_loader_workers(config, place, self.device),
+            pin=self.device.type == "cuda",
+        )
+        with (
+            _monitor(config, place, state) as monitor,
+            Progress("training", total=config.training.steps, unit="steps", done=state.step) as bar,
+        ):
+            report = Report(
+                self.folder,
+                self.group,
+                log_every=config.training.log_every,
+                progress=bar,
+                monitor=monitor,
+            )
+            boundary = self._boundary(module, data, steps, report)
+            trainer = make_trainer(config, boundary, place, self.device)
+            try:
+                trainer.fit(module, loader)
+            except torch.OutOfMemoryError as error:
+                raise UserError(
+                    "the device's memory is too small for a batch: lower"
+                    f" training.tokens_per_device (now {config.training.tokens_per_device}) or"
+                    " search.tokens_per_batch"
+                ) from error
+
+    def _boundary(
+        self, module: TranslationModule, data: PreparedData, steps: StepDataset, report: Report
+    ) -> Boundary:
+        return Boundary(
+            self.config,
+            steps,
+            self.group,
+            validator=Validator(data, self.config, self.group),
+            report=report,
+            stop=self.stop,
+            save=lambda: self.folder.save(module, data),
+            save_best=lambda validation: self.folder.save_best(module, data, validation),
+        )
+
+
+def _tell_start(module: TranslationModule, steps: StepDataset) -> None:
+    training, place = module.settings.training, module.group.place
+    parameters = sum(parameter.numel() for parameter in module.network.parameters())
+    processes = f"{place.world_size} processes; " if place.world_size > 1 else ""
+    say(
+        f"{parameters:,} parameters; {processes}{steps.epoch_length(0):,} steps an epoch,"
+        f" {training.steps:,} steps in all; logs and checkpoints go to {training.folder}"
+    )
 
 
 def _has_ended(config: Config, state: RunState) -> bool:
@@ -92,101 +202,6 @@ def _has_ended(config: Config, state: RunState) -> bool:
     elif state.step:
         say(f"going on from step {state.step:,} of {config.training.steps:,}")
     return bool(reason)
-
-
-def _run(
-    config: Config,
-    state: RunState,
-    saved: dict[str, Any] | None,
-    stop: StopRequest,
-    group: Group,
-    device: torch.device,
-    folder: RunFolder,
-) -> None:
-    place, data = group.place, PreparedData.open(config.data.folder)
-    torch.set_num_threads(config.trainer.threads or usable_threads(place))
-    torch.manual_seed(config.seed)
-    network = new_network(config, data.vocabularies)
-    network.to(getattr(torch, config.trainer.precision))
-    if saved is not None:
-        copy_weights(network, saved["weights"])
-    if config.base is not None:
-        freeze(network, config.base.freeze)
-    optimizer = saved["optimizer"] if saved else None
-    module = TranslationModule(network, config, state, group, optimizer)
-    if saved is not None and saved["average"] is not None and module.average is not None:
-        copy_weights(module.average.network, saved["average"])
-    steps = StepDataset(
-        data.split("train"),
-        seed=config.seed,
-        tokens_per_step=config.training.tokens_per_step,
-        tokens_per_device=config.training.tokens_per_device,
-        rank=place.rank,
-        world_size=place.world_size,
-    )
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    processes = f"{place.world_size} processes; " if place.world_size > 1 else ""
-    say(
-        f"{parameters:,} parameters; {processes}{steps.epoch_length(0):,} steps an epoch,"
-        f" {config.training.steps:,} steps in all; logs and checkpoints go to {folder.path}"
-    )
-    group.first_does(lambda: folder.begin(network))
-    began_at = state.step
-    _fit(config, data, module, steps, stop, device, folder)
-    if place.is_first:
-        if is_stopped(state, config, stop) and state.step > began_at:
-            folder.ask_for_another_start()
-        _tell_end(config, state, stop)
-
-
-def _fit(
-    config: Config,
-    data: PreparedData,
-    module: TranslationModule,
-    steps: StepDataset,
-    stop: StopRequest,
-    device: torch.device,
-    folder: RunFolder,
-) -> None:
-    state, group = module.state, module.group
-    with (
-        _monitor(config, group.place, state) as monitor,
-        Progress("training", total=config.training.steps, unit="steps", done=state.step) as bar,
-    ):
-        boundary = Boundary(
-            config,
-            steps,
-            group,
-            validator=Validator(data, config, group),
-            report=Report(
-                folder.path,
-                group,
-                log_every=config.training.log_every,
-                progress=bar,
-                monitor=monitor,
-                check=folder.check,
-            ),
-            stop=stop,
-            save_best=lambda validation: folder.save_best(module, data, validation),
-            save=lambda: folder.save(module, data),
-        )
-        # At least one, which is never computed: a validation may be left over from the last step.
-        remaining = max(1, config.training.steps - state.step)
-        loader = step_loader(
-            steps,
-            start=state.position,
-            number=remaining,
-            workers=_loader_workers(config, group.place, device),
-            pin=device.type == "cuda",
-        )
-        trainer = make_trainer(config, boundary, group.place, device)
-        try:
-            trainer.fit(module, loader)
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                "the device's memory is too small for a batch: lower training.tokens_per_device"
-                f" (now {config.training.tokens_per_device}) or search.tokens_per_batch"
-            ) from error
 
 
 @contextmanager

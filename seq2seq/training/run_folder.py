@@ -1,7 +1,7 @@
 """The folder of a run: kept to one run at a time; checkpoints, and the best model."""
 
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,14 @@ from seq2seq.training.validation import Validation
 class RunFolder:
     """A run's folder. All processes have one; only the first writes, and holds the lock."""
 
-    def __init__(self, config: Config):
-        self._config = config
+    def __init__(self, config: Config, *, resume: bool):
+        """Say which folder.
+
+        Args:
+            config: of the run.
+            resume: whether a run that is in it may go on.
+        """
+        self._config, self._resume = config, resume
         self.path = config.training.folder
         self._lock = RunLock(self.path)
 
@@ -44,6 +50,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """The file of all that is logged."""
+        return self.path / "metrics.jsonl"
 
     @property
     def model(self) -> Path:
@@ -55,12 +66,12 @@ class RunFolder:
         return self.path / "requeue"
 
     def refuse_to_overwrite(self) -> None:
-        """Make sure that there is no run in it.
+        """Make sure that there is no run in it that isn't to go on.
 
         Raises:
             ModelError: there is one.
         """
-        if checkpoints(self.checkpoints):
+        if not self._resume and checkpoints(self.checkpoints):
             raise ModelError(
                 f"the run folder {self.path} has a run in it: go on with it by --resume, or choose"
                 " another training.folder"
@@ -73,21 +84,26 @@ class RunFolder:
         Raises:
             CommonError: another run has it, or it can't be written.
         """
-        group.first_does(self._acquire)
         try:
+            group.first_does(self._acquire)
             yield
         finally:
             self._lock.release()
 
     def _acquire(self) -> None:
         self._lock.acquire()
+        self.refuse_to_overwrite()
+        self._requeue.unlink(missing_ok=True)
         clear_leftovers(self.path)
         clear_leftovers(self.checkpoints)
 
-    @property
-    def check(self) -> Callable[[], None]:
-        """What raises ModelError when the folder is another run's by now."""
-        return self._lock.check
+    def check(self) -> None:
+        """Make sure that the folder is still this run's.
+
+        Raises:
+            ModelError: it is another run's by now.
+        """
+        self._lock.check()
 
     def start(self, group: Group) -> dict[str, Any] | None:
         """Read what the run goes on from: the newest checkpoint, else the base, else nothing.
@@ -111,32 +127,31 @@ class RunFolder:
             saved = start_from_base(config, config.base, fingerprint)
         return saved
 
-    def begin(self, network: Network) -> None:
+    def begin(self, module: TranslationModule) -> None:
         """Write down the settings, and say what the checkpoints will take.
 
         Raises:
             UserError: the folder can't be written, or its disk has no room for a checkpoint.
         """
-        write_whole(self.path / "config.yaml", dump_config(self._config).encode())
-        self._requeue.unlink(missing_ok=True)
         self.checkpoints.mkdir(exist_ok=True)
         write_whole(self.checkpoints / ".writable", b"")
         (self.checkpoints / ".writable").unlink()
-        training = self._config.training
-        one = checkpoint_size(network, average=training.ema is not None)
+        write_whole(self.path / "config.yaml", dump_config(self._config).encode())
+        kept = self._config.training.checkpoint
+        one, model = checkpoint_size(module), _model_size(module.network)
         # The one that is being written, and the models: the best one, and its successor.
-        number = training.checkpoint.keep_last + training.checkpoint.keep_best + 1
-        needed = number * one + 2 * _model_size(network)
+        number = kept.keep_last + kept.keep_best + 1
+        needed = number * one + 2 * model
         there = sum(path.stat().st_size for path in checkpoints(self.checkpoints))
         free = shutil.disk_usage(self.path).free
         say(
             f"a checkpoint takes {shown(one)}, all of them and the model up to {shown(needed)};"
             f" {shown(free)} are free"
         )
-        if free < one + _model_size(network):
+        if free < one + model:
             raise UserError(
                 f"the disk of {self.path} has {shown(free)} free, but a checkpoint and the model"
-                f" take {shown(one + _model_size(network))}: make room, or choose another"
+                f" take {shown(one + model)}: make room, or choose another"
                 " training.folder"
             )
         if free + there < needed:
@@ -195,10 +210,10 @@ class RunFolder:
         save_model(self.model, model, check=self._lock.check)
 
 
-def checkpoint_size(network: Network, *, average: bool) -> int:
+def checkpoint_size(module: TranslationModule) -> int:
     """Say how many bytes a checkpoint has: weights, two moments of each, and their average."""
-    bytes_of_weights = sum(p.numel() * p.element_size() for p in network.parameters())
-    return bytes_of_weights * (4 if average else 3)
+    parts = 3 if module.average is None else 4
+    return parts * sum(p.numel() * p.element_size() for p in module.network.parameters())
 
 
 def _model_size(network: Network) -> int:

@@ -38,7 +38,7 @@ class StopRequest:
         self._over = False
         self._idle = False
         self._deadline: float | None = None
-        self._step = self._saving = 0.0
+        self._step = self._saving = 0.0  # seconds
 
     def __bool__(self) -> bool:
         # Two steps, since the processes agree one late; saving may take longer than last time.
@@ -83,7 +83,9 @@ class StopRequest:
         self._early = False
 
     def unless_asked(self, work: Callable[[], Result]) -> Result | None:
-        """Do work that any request may cut off at once, since nothing of it would be lost.
+        """Do work that any request may cut off, since nothing of it would be lost.
+
+        It is cut off between two lines of Python; a long call of a library's is waited for.
 
         Returns:
             The work's result; nothing if it was cut off, or not begun because a request had come.
@@ -117,7 +119,8 @@ class StopRequest:
         self.reason = _CTRL_C if number == signal.SIGINT else signal.Signals(number).name
         by_hand_again = number == signal.SIGINT and self._is_repeated()
         if (self._idle or by_hand_again) and not self._over:
-            self._over = self.by_hand  # what is done after it is not to be cut off once more
+            # What is done after it, to tidy up, is not to be cut off once more.
+            self._idle, self._over = False, self.by_hand
             raise StopNow
 
     def _is_repeated(self) -> bool:

@@ -3,7 +3,7 @@
 import io
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ import pytest
 from seq2seq import cli
 from seq2seq.config import Config
 from seq2seq.config_file import dump_config
+from tests.integration import processes
 
 NOUNS = {"dog": "Hund", "cat": "Kater", "man": "Mann", "bird": "Vogel", "tree": "Baum"}
 VERBS = {"sees": "sieht", "likes": "mag", "finds": "findet"}
@@ -81,6 +82,14 @@ def make_config(folder: Path, *, pairs: int = 120, **sections: dict[str, object]
     for name, section in sections.items():
         settings[name] = settings.get(name, {}) | section
     return Config.model_validate(settings)
+
+
+@pytest.fixture(autouse=True)
+def no_process_outlives_its_test() -> Iterator[None]:
+    yield
+    for process in processes.started:
+        process.kill()
+    processes.started.clear()
 
 
 @pytest.fixture

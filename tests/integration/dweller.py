@@ -2,7 +2,8 @@
 
     python -m tests.integration.dweller FILE MODULE:NAME SECONDS COMMAND...
 
-When MODULE:NAME is called for the first time, FILE.RANK is made, and the process sleeps.
+When MODULE:NAME is called for the first time, FILE.RANK is made, and the process sleeps until there
+is a FILE.go, at most so many seconds.
 """
 
 import importlib
@@ -27,7 +28,9 @@ been = Path(f"{mark}.{os.environ.get('RANK', '0')}")
 def dwell(*arguments: Any, **named: Any) -> Any:
     if not been.exists():
         been.touch()
-        time.sleep(float(seconds))
+        deadline = time.monotonic() + float(seconds)
+        while not Path(f"{mark}.go").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
     return work(*arguments, **named)
 
 

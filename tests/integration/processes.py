@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 ROOT = Path(__file__).parents[2]
 _LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SLURM_", "TORCHELASTIC")
@@ -56,6 +56,14 @@ def _connect() -> socket.socket:
             time.sleep(0.05)
 
 
+class Started(Protocol):
+    def kill(self) -> None: ...
+
+
+started: list[Started] = []
+"""What a test has started; a fixture sees to it that nothing outlives the test."""
+
+
 class Process:
     """A command in a process of its own, whose output is collected."""
 
@@ -78,6 +86,7 @@ class Process:
         variables = {"OMP_NUM_THREADS": "1"} | {name: str(value) for name, value in place.items()}
         arguments = [str(word) for word in words]
         self._files = os.memfd_create("output"), os.memfd_create("messages")
+        started.append(self)
         self._child = self._connection = self._status = None
         if fresh:
             self._child = subprocess.Popen(

@@ -57,7 +57,8 @@ def half_done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     """A run of 16 steps that was stopped after its validation at step 8, and one that wasn't."""
     config = make_config(tmp_path_factory.mktemp(request.param))
     optimizer = {"learning_rate": 1e-3, "schedule": {"kind": request.param, "warmup": 5}}
-    training: dict[str, Any] = {"steps": 16, "optimizer": optimizer}
+    ema = 0.5 if request.param == "inverse_sqrt" else None
+    training: dict[str, Any] = {"steps": 16, "optimizer": optimizer, "ema": ema}
     half = update(config, training=training)
     whole = update(half, training={"folder": config.training.folder.with_name("whole")})
     run(whole)
@@ -90,6 +91,7 @@ def test_a_run_that_keeps_everything_ends_as_the_one_that_went_on(
         assert not any(same)
         return
     assert all(same)
+    torch.testing.assert_close(found["average"], expected["average"], rtol=0.0, atol=0.0)
     for number, moments in expected["optimizer"]["state"].items():
         for name, value in moments.items():
             assert torch.equal(value, found["optimizer"]["state"][number][name])

@@ -63,10 +63,14 @@ def test_a_run_that_is_killed_again_and_again_ends_as_the_uninterrupted_one(
 ) -> None:
     """Three times: all processes at once, or one, whose loss ends the other."""
     generator = random.Random(seed)
+    log = tmp_path / "run" / "metrics.jsonl"
     command = ("train", config, "--resume", f"training.folder={tmp_path / 'run'}")
     for victims in ([0, 1], [0], [1]):
+        lines = count_lines(log) + generator.choice((0, 2, 10, 30))
         processes = [Process(*command, place=place) for place in ranks(2)]
-        time.sleep(generator.uniform(0.3, 2.5))
+        while count_lines(log) < lines and processes[0].poll(0.01) is None:
+            pass
+        time.sleep(generator.uniform(0.0, 0.3))
         for rank in victims:
             processes[rank].kill()
         statuses = [process.finish(60.0).status for process in processes]
@@ -77,6 +81,10 @@ def test_a_run_that_is_killed_again_and_again_ends_as_the_uninterrupted_one(
     torch.testing.assert_close(end_of(tmp_path / "run"), uninterrupted, rtol=0.0, atol=0.0)
     leftovers = [path for path in (tmp_path / "run").rglob(".*")]
     assert not leftovers
+
+
+def count_lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def log(folder: Path) -> list[dict[str, Any]]:

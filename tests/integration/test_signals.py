@@ -19,7 +19,7 @@ from seq2seq.config_file import dump_config
 from seq2seq.data.prepare import prepare
 from seq2seq.training.checkpoint import checkpoint_path, checkpoints, read_checkpoint
 from tests.integration.conftest import make_config
-from tests.integration.processes import ROOT, Process, free_port, ranks, run_all
+from tests.integration.processes import ROOT, Process, free_port, ranks, run_all, started
 
 STEPS = 20
 LONG = pytest.mark.long
@@ -96,15 +96,15 @@ def test_a_signal_stops_all_and_nothing_is_lost(
     tmp_path: Path,
 ) -> None:
     folder, mark = tmp_path / "run", tmp_path / "mark"
-    seconds = 5.0 if moment == "preparing" else 1.0
-    command = (mark, MOMENTS[moment], seconds, "train", config, f"training.folder={folder}")
+    command = (mark, MOMENTS[moment], 60.0, "train", config, f"training.folder={folder}")
     processes = [Process(*command, module=DWELLER, place=place) for place in ranks(2)]
     processes[0].wait_until(Path(f"{mark}.0").exists)
     if moment == "preparing":
         processes[1].wait_until(lambda: "waiting for rank 0" in processes[1].messages())
     for rank in {"rank 0": [0], "rank 1": [1], "all": [1, 0]}[reached]:
         processes[rank].send(number)
-        time.sleep(0.4)
+        time.sleep(0.3)
+    Path(f"{mark}.go").touch()
     ends = [process.finish(60.0) for process in processes]
     assert [end.status for end in ends] == [0, 0], ends
     assert number.name in ends[0].messages
@@ -170,6 +170,15 @@ class Terminal:
             stderr=keyboard,
         )
         os.close(keyboard)
+        started.append(self)
+
+    def kill(self) -> None:
+        """End all that belong to the terminal."""
+        for process in Path("/proc").glob("[0-9]*"):  # Linux tells a process's session here
+            with suppress(OSError):
+                session = int((process / "stat").read_text().rpartition(")")[2].split()[3])
+                if session == self._process.pid:
+                    os.kill(int(process.name), signal.SIGKILL)
 
     def type(self, keys: bytes) -> None:
         os.write(self._screen, keys)

@@ -271,6 +271,41 @@ def test_a_run_folder_with_a_run_is_not_overwritten(config: Config) -> None:
         run(config)
 
 
+def test_a_run_that_came_to_be_while_the_data_was_prepared_is_not_overwritten(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from seq2seq.training import run as module
+
+    prepare = module.prepare
+
+    def prepare_slowly(wanted: Config) -> Any:
+        monkeypatch.undo()
+        run(config)  # another start, quicker than this one
+        return prepare(wanted)
+
+    monkeypatch.setattr(module, "prepare", prepare_slowly)
+    with pytest.raises(CommonError, match="has a run in it"):
+        run(update(config, training={"steps": 20}))
+    assert content(config, 14)
+
+
+def test_a_stop_after_which_there_is_more_to_do_leaves_a_mark_for_job_scripts(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = config.training.folder / "requeue"
+    run_until(config, 5, monkeypatch)
+    assert mark.exists()
+    run_until(config, 5, monkeypatch)
+    assert not mark.exists(), "that start got nowhere"
+    run_until(config, 8, monkeypatch)
+    assert mark.exists()
+    run(config, resume=True)
+    assert not mark.exists(), "the run is done"
+    mark.touch()
+    run(config, resume=True)
+    assert not mark.exists(), "and is left alone"
+
+
 def test_gradients_that_are_not_finite_end_the_run_and_are_not_saved(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -506,6 +541,16 @@ def test_an_average_can_begin_and_end_on_the_way(
     assert content(config, 14)["average"] is None
 
 
+class Slow(StopRequest):
+    """Of a run whose steps take 10 seconds, and whose checkpoints half an hour."""
+
+    def step_takes(self, seconds: float) -> None:
+        super().step_takes(10.0)
+
+    def saving_takes(self, seconds: float) -> None:
+        super().saving_takes(1790.0)
+
+
 def test_a_run_that_does_not_fit_in_its_time_says_so_saves_and_goes_on(
     uninterrupted: Config, stopped: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -514,14 +559,8 @@ def test_a_run_that_does_not_fit_in_its_time_says_so_saves_and_goes_on(
     with pytest.raises(StopNow):
         run(stopped, stop=stop)
     assert not (stopped.training.folder / "metrics.jsonl").exists()
-    slow = StopRequest()
+    slow = Slow()
     slow.limit(3600.0)
-    slow.saving_takes(1790.0)  # as long as if the checkpoint were huge
-
-    def step_takes(seconds: float) -> None:
-        StopRequest.step_takes(slow, 10.0 if seconds else 0.0)
-
-    slow.step_takes = step_takes
     state = run(stopped, stop=slow)
     assert 0 < state.step < 14
     assert f"stopped at step {state.step} (the time limit)" in capsys.readouterr().err

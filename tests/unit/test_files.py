@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from seq2seq.errors import UserError
-from seq2seq.files import whole_folder, write_whole
+from seq2seq.files import clear_leftovers, whole_folder, write_whole
 
 ROOT = Path(__file__).parents[2]
 
@@ -153,3 +153,40 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     write_whole(link, b"x")
     assert link.is_symlink()
     assert file.read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_an_interrupt_right_after_a_rename_leaves_the_old_folder_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    with whole_folder(tmp_path / "folder") as partial:
+        (partial / "file").write_text("old")
+    renames: list[Path] = []
+    rename = Path.rename
+
+    def interrupted(path: Path, target: Path) -> Path:
+        renames.append(rename(path, target))
+        if len(renames) == last:
+            raise KeyboardInterrupt
+        return target
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "folder") as partial:
+        (partial / "file").write_text("new")
+    assert (tmp_path / "folder" / "file").read_text() == {1: "old", 2: "new"}[last]
+    clear_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_leftovers_are_cleared_and_what_was_moved_aside_comes_back(tmp_path: Path) -> None:
+    (tmp_path / ".file.partial-7").write_text("half")
+    (tmp_path / ".new.partial-7").mkdir()
+    for name in ("gone", "there"):
+        (tmp_path / f".{name}.old-7").mkdir()
+        (tmp_path / f".{name}.old-7" / "file").write_text("old")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "mine").write_text("mine")
+    clear_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gone", "mine", "there"]
+    assert (tmp_path / "gone" / "file").read_text() == "old"
+    assert not list((tmp_path / "there").iterdir())

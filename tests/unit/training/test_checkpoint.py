@@ -11,7 +11,6 @@ import torch
 
 from seq2seq.errors import ModelError
 from seq2seq.training.checkpoint import (
-    OtherFormatError,
     checkpoint_path,
     checkpoints,
     newest_checkpoint,
@@ -108,9 +107,16 @@ def test_a_checkpoint_of_another_format_says_so_and_is_not_passed_over(tmp_path:
     _, _, payload = path.read_bytes().split(b"\n", 2)
     head = b"seq2seq checkpoint 99"
     path.write_bytes(b"\n".join((head, sha256(head + payload).hexdigest().encode(), payload)))
-    with pytest.raises(OtherFormatError, match="format 99, but this version reads format 2"):
-        read_checkpoint(path)
-    with pytest.raises(OtherFormatError):
+    for read in (lambda: read_checkpoint(path), lambda: newest_checkpoint(tmp_path)):
+        with pytest.raises(ModelError, match="format 99, but this version reads format 2"):
+            read()
+
+
+def test_one_that_can_not_be_read_just_now_is_not_passed_over(tmp_path: Path) -> None:
+    """It would be deleted when the run has gone on from an older one."""
+    write_steps(tmp_path, 4)
+    checkpoint_path(tmp_path, 5).mkdir()
+    with pytest.raises(ModelError, match=r"step-00000005.ckpt can't be read: Is a directory"):
         newest_checkpoint(tmp_path)
 
 
@@ -173,7 +179,7 @@ def test_damaged_checkpoints_are_named_and_passed_over(
 def test_a_run_with_damaged_checkpoints_only_does_not_start_afresh(tmp_path: Path) -> None:
     write_steps(tmp_path, 1)
     checkpoint_path(tmp_path, 1).write_bytes(b"")
-    with pytest.raises(ModelError, match=re.escape(f"none of the checkpoints in {tmp_path}")):
+    with pytest.raises(ModelError, match=re.escape(f"all checkpoints in {tmp_path} are damaged")):
         newest_checkpoint(tmp_path)
 
 

@@ -130,6 +130,63 @@ def test_an_owner_elsewhere_that_is_silent_loses_the_folder_and_learns_it(
     assert not list(tmp_path.iterdir())
 
 
+def elsewhere_in_a_container(folder: Path) -> "subprocess.Popen[str]":
+    """Start an owner with this host's name whose process can't be looked at from here."""
+    owner = subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", HOLD, str(folder)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == "held\n"
+    return owner
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a space for processes")
+def test_a_dead_owner_in_a_container_with_the_same_host_name_is_followed(tmp_path: Path) -> None:
+    owner = elsewhere_in_a_container(tmp_path)
+    with pytest.raises(ModelError, match="in use by process"):
+        RunLock(tmp_path, lease=LEASE).acquire()
+    owner.kill()
+    owner.wait()
+    lock = RunLock(tmp_path, lease=LEASE)
+    lock.acquire()
+    lock.check()
+    lock.release()
+
+
+def test_an_owner_whose_signs_of_life_have_ended_takes_the_folder_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk was away for longer than the lease is valid, and is back."""
+    lock = RunLock(tmp_path, lease=LEASE)
+    lock.acquire()
+    with monkeypatch.context() as patch:
+
+        def fail(*_: object, **__: object) -> None:
+            raise OSError(5, "Input/output error")
+
+        patch.setattr("filelock._soft._lease.touch", fail)
+        time.sleep(1.5 * LEASE)
+    before = (tmp_path / "lock").read_text()
+    lock.check()
+    assert (tmp_path / "lock").read_text() != before
+    beat = (tmp_path / "lock").stat().st_mtime_ns
+    time.sleep(LEASE)
+    assert (tmp_path / "lock").stat().st_mtime_ns > beat, "it gives signs of life again"
+    lock.check()
+    lock.release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_lock_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("")
+    with pytest.raises(ModelError, match=r"in use by another process.*if there is none, delete"):
+        RunLock(tmp_path, lease=LEASE).acquire()
+
+
 def test_a_job_that_slurm_started_again_takes_its_own_folder_over(
     tmp_path: Path, holder: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Requests to stop: real signals to real processes."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq.training.stopping import StopRequest
+from seq2seq.training import stopping
+from seq2seq.training.stopping import StopNow, StopRequest
 
 ROOT = Path(__file__).parents[3]
 START = """
@@ -150,6 +152,44 @@ time.sleep(0.3)
     assert process.line() == "None", "it is not begun any more"
     process.send(number)
     assert process.end() == ("", 0), "and what follows is not cut off"
+
+
+def test_tidying_up_after_work_that_was_cut_off_is_not_cut_off(start: Start) -> None:
+    process = start("""
+def work():
+    try:
+        print("at work", flush=True)
+        time.sleep(60)
+    finally:
+        print("tidying up", flush=True)
+        time.sleep(0.5)
+        print("tidy", flush=True)
+print(stop.unless_asked(work))
+""")
+    assert process.line() == "at work"
+    process.send(signal.SIGTERM)
+    assert process.line() == "tidying up"
+    process.send(signal.SIGTERM)
+    assert process.end() == ("tidy\nNone\n", 0)
+
+
+def test_waiting_for_a_process_that_does_not_come_ends_some_time_after_a_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stop = StopRequest()
+    stop.give_up()
+    before = signal.getsignal(signal.SIGUSR1)
+    stop.install()
+    try:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        stop.give_up()  # it may come yet
+        monkeypatch.setattr(stopping, "_GRACE", 0.0)
+        with pytest.raises(StopNow):
+            stop.give_up()
+    finally:
+        for number in stopping.SIGNALS:
+            signal.signal(number, before if number == signal.SIGUSR1 else signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_work_that_nobody_asks_to_stop_is_done() -> None:
