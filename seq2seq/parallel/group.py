@@ -20,7 +20,7 @@ from seq2seq.terminal import complain
 _POLL = 0.2  # seconds between two looks at whether the first process is done
 _PATIENCE = 2.0  # seconds until a process says that it waits for the first one
 _LATE = 10.0  # seconds until the first one says whom it waits for
-_CONNECT = timedelta(seconds=5)  # that one try to reach the first process may take
+_CONNECT = 5.0  # seconds that one try to reach the first process may take
 _BEAT = 2.0  # seconds between two signs of life
 _SILENCE = 3 * _BEAT  # after which a process counts as gone
 
@@ -323,27 +323,37 @@ def meet(
 
 
 def _connect(place: Place, limit: timedelta, heed: Callable[[], None]) -> Any:
-    """Open the store, or find it; in short tries, since no signal is heard meanwhile."""
+    """Open the store, or find it."""
+    # torchrun keeps a store itself, and sets this variable.
+    opens = place.is_first and "TORCHELASTIC_USE_AGENT_STORE" not in os.environ
+    try:
+        if not opens:
+            _wait_for_listener(place, limit, heed)
+        return distributed.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
+            place.address,
+            place.port,
+            place.world_size,
+            is_master=opens,
+            timeout=limit,
+            wait_for_workers=False,
+        )
+    except (OSError, distributed.DistError) as error:
+        raise UserError(_why_not_met(place, error)) from error
+
+
+def _wait_for_listener(place: Place, limit: timedelta, heed: Callable[[], None]) -> None:
+    """Wait until somebody can be reached: torch's own way of waiting hears no signal."""
     deadline = time.monotonic() + limit.total_seconds()
     while True:
         try:
-            store = distributed.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
-                place.address,
-                place.port,
-                place.world_size,
-                # torchrun keeps a store itself, and sets this variable.
-                is_master=place.is_first and "TORCHELASTIC_USE_AGENT_STORE" not in os.environ,
-                timeout=min(limit, _CONNECT),
-                wait_for_workers=False,
-            )
-        except distributed.DistError as error:
-            if place.is_first or time.monotonic() > deadline:
-                raise UserError(_why_not_met(place, error)) from error
-            heed()
-            time.sleep(_POLL)
+            socket.create_connection((place.address, place.port), timeout=_CONNECT).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
         else:
-            store.set_timeout(limit)
-            return store
+            return
+        heed()
+        time.sleep(_POLL)
 
 
 def _why_not_met(place: Place, error: Exception) -> str:

@@ -41,7 +41,8 @@ class TranslationModule(lightning.LightningModule):
         """
         super().__init__()
         self._saved_optimizer = saved_optimizer
-        self._rehearsing = False
+        self.rehearsing = False
+        """Whether a step's gradients are computed only to be dropped."""
         self.automatic_optimization = False
         self.network = network
         decay = config.training.ema
@@ -91,7 +92,7 @@ class TranslationModule(lightning.LightningModule):
         torch.manual_seed(_step_seed(self.settings.seed, number, self.group.place.rank))
         rate = self._set_rate(number)
         loss = self._accumulate(step)
-        if self._rehearsing:
+        if self.rehearsing:
             return {}
         norm = torch.nn.utils.clip_grad_norm_(
             self.network.parameters(), self.settings.training.optimizer.clip
@@ -111,11 +112,11 @@ class TranslationModule(lightning.LightningModule):
         gradients of three processes or more are added depends on their place in a bucket. A run
         that goes on must add them as the uninterrupted one does, so the first backward is no step.
         """
-        self._rehearsing = True
+        self.rehearsing = True
         strategy = self.trainer.strategy
         strategy.training_step(strategy.batch_to_device(step), 0)
         self.optimizer.zero_grad()
-        self._rehearsing = False
+        self.rehearsing = False
 
     def _set_rate(self, number: int) -> float:
         training = self.settings.training

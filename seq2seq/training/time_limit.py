@@ -19,7 +19,8 @@ def seconds_allowed(
 
     Args:
         written: a time such as `90m`, `1h30m`, `2d`; none: until the end of the SLURM job.
-        environment: variables, of which SLURM_JOB_END_TIME is SLURM's (since 22.05).
+        environment: variables, of which newer SLURMs set SLURM_JOB_END_TIME, a Unix time, and
+            slurm/train.sbatch for older ones.
 
     Returns:
         Seconds; none without a limit.

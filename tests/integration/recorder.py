@@ -25,6 +25,8 @@ clip = torch.nn.utils.clip_grad_norm_
 
 
 def record_step(self: TranslationModule, step: Any, batch_idx: int) -> Any:
+    if self.rehearsing:
+        return compute(self, step, batch_idx)
     examples = [batch.examples.tolist() if batch.weight else [] for batch in step.batches]
     records.append({"epoch": step.epoch, "examples": examples, "tokens": step.target_tokens})
     if self.state.step == int(os.environ.get("STOP_AT_STEP", "-1")):

@@ -64,7 +64,9 @@ def test_a_run_that_is_killed_again_and_again_ends_as_the_uninterrupted_one(
     """Three times: all processes at once, or one, whose loss ends the other."""
     generator = random.Random(seed)
     log = tmp_path / "run" / "metrics.jsonl"
-    command = ("train", config, "--resume", f"training.folder={tmp_path / 'run'}")
+    folder = f"training.folder={tmp_path / 'run'}"
+    # One that is killed before they have met is waited for until then.
+    command = ("train", config, "--resume", folder, "trainer.timeout=0.3")
     for victims in ([0, 1], [0], [1]):
         lines = count_lines(log) + generator.choice((0, 2, 10, 30))
         processes = [Process(*command, place=place) for place in ranks(2)]
