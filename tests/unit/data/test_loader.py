@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from seq2seq.data import loader
 from seq2seq.data.batch import Step
 from seq2seq.data.loader import Position, StepDataset, following, step_loader
-from seq2seq.data.plan import Indices
+from seq2seq.data.plan import Indices, Lengths
 from seq2seq.data.prepared import PreparedSplit
 from seq2seq.vocabulary import EOS
 
@@ -104,6 +105,22 @@ def test_any_start_gives_the_rest_of_the_run(mixed: PreparedSplit, start: int):
     whole = load(steps, Position(), 12)
     resumed = steps_of(mixed, tokens_per_step=90)
     assert load(resumed, position(start, [length] * 3), 12 - start) == whole[start:]
+
+
+def test_a_late_start_plans_its_own_epoch_alone(
+    split: PreparedSplit, monkeypatch: pytest.MonkeyPatch
+):
+    planned: list[int] = []
+    plan = loader.plan_epoch
+
+    def remember(lengths: Lengths, *, seed: int, epoch: int, tokens_per_step: int) -> list[Indices]:
+        planned.append(epoch)
+        return plan(lengths, seed=seed, epoch=epoch, tokens_per_step=tokens_per_step)
+
+    monkeypatch.setattr(loader, "plan_epoch", remember)
+    steps = steps_of(split)
+    next(iter(step_loader(steps, start=Position(50, 1), number=1)))
+    assert planned == [50]
 
 
 def test_epochs_of_unlike_length(split: PreparedSplit, monkeypatch: pytest.MonkeyPatch):
