@@ -281,10 +281,9 @@ class Meeting:
         self._store.set(f"here/{self.place.rank}", "1")
         began = time.monotonic()
         told = not self.place.is_first
-        while missing := [
-            rank for rank in self._ranks() if not self._store.check([f"here/{rank}"])
-        ]:
-            name = f"rank {', '.join(map(str, missing))} of {self.place.world_size}"
+        ranks = range(self.place.world_size)
+        while missing := [rank for rank in ranks if not self._store.check([f"here/{rank}"])]:
+            name = f"rank {', '.join(map(str, missing))} of {len(ranks)}"
             waited = time.monotonic() - began
             if waited > self._timeout.total_seconds():
                 raise LostProcessError(f"{name} has not come to the meeting")
@@ -293,9 +292,6 @@ class Meeting:
                 told = True
             self._heed()
             time.sleep(_POLL)
-
-    def _ranks(self) -> range:
-        return range(self.place.world_size)
 
 
 @contextmanager

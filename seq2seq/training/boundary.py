@@ -4,7 +4,6 @@ Whatever a validation changes (best score, patience, plateau) is in the checkpoi
 so a run that is resumed decides what the uninterrupted one decides.
 """
 
-import sys
 import time
 from collections.abc import Callable
 from enum import IntEnum
@@ -24,7 +23,7 @@ from seq2seq.training.stopping import StopRequest
 from seq2seq.training.time_limit import forecast
 from seq2seq.training.validation import Validation, Validator
 
-_UNTIMED = 20  # steps until it is said whether the run fits in the time limit
+_UNTOLD = 20  # steps until it is said whether the run fits in the time limit
 
 
 class Wish(IntEnum):
@@ -66,13 +65,13 @@ class Boundary(lightning.Callback):
         self._validator, self._report, self._stop = validator, report, stop
         self._save, self._save_best = save, save_best
         self._clock = self._saved_at = time.monotonic()
-        self._untimed = _UNTIMED
+        self._first, self._told = 0, False
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Make up for a validation that a stop cut off, and heed a stop that came early."""
         self._report.begin(pl_module.state)
         self._clock = self._saved_at = time.monotonic()
-        self._group.step = pl_module.state.step
+        self._first = self._group.step = pl_module.state.step
         wish = self._learn_why(max(self._group.gather(self._wish())))
         if pl_module.state.validation_due or wish is Wish.STOP:
             self._cross(trainer, pl_module, wish)
@@ -107,13 +106,12 @@ class Boundary(lightning.Callback):
 
     def _watch_time(self, state: RunState) -> None:
         """Let the time limit know how long a step takes; once, say whether the rest fits in it."""
-        self._untimed -= 1
         pace, left = self._report.pace, self._stop.seconds_left
         if pace is None or left is None:
             return
         self._stop.step_takes(pace)
-        if self._untimed <= 0:
-            self._untimed = sys.maxsize
+        if not self._told and state.step >= self._first + _UNTOLD:
+            self._told = True
             say(forecast(pace, state.step, self._config.training.steps, left))
 
     def _wish(self) -> Wish:

@@ -91,19 +91,19 @@ class _Run(NamedTuple):
     def go(self) -> RunState:
         """Train to the end, or until a stop; say how it ended."""
         self.stop.begin()
-        saved = self.folder.start(self.group)
+        data = PreparedData.open(self.config.data.folder)
+        saved = self.folder.start(self.group, data.manifest.fingerprint)
         state = RunState() if saved is None else RunState.from_plain(saved["state"])
         check_processes(self.group, self.config, state)
         if _has_ended(self.config, state):
             return state
         began = (state.step, state.validation_due)
-        data = PreparedData.open(self.config.data.folder)
         self._fit(self._module(data, state, saved), data)
         if self.group.place.is_first:
             got_on = (state.step, state.validation_due) != began
             if got_on and is_stopped(state, self.config, self.stop):
                 self.folder.ask_for_another_start()
-            _tell_end(self.config, state, self.stop)
+            self._tell_end(state)
         return state
 
     def _module(
@@ -135,7 +135,7 @@ class _Run(NamedTuple):
             rank=place.rank,
             world_size=place.world_size,
         )
-        _tell_start(module, steps)
+        self._tell_start(module, steps)
         self.group.first_does(lambda: self.folder.begin(module))
         self.stop.saving_takes(checkpoint_size(module) / _SAVED)
         # At least one, which is never computed: a validation may be left over from the last step.
@@ -183,15 +183,29 @@ class _Run(NamedTuple):
             save_best=lambda validation: self.folder.save_best(module, data, validation),
         )
 
+    def _tell_start(self, module: TranslationModule, steps: StepDataset) -> None:
+        number = self.group.place.world_size
+        parameters = sum(parameter.numel() for parameter in module.network.parameters())
+        processes = f"{number} processes; " if number > 1 else ""
+        say(
+            f"{parameters:,} parameters; {processes}{steps.epoch_length(0):,} steps an epoch,"
+            f" {self.config.training.steps:,} steps in all; logs and checkpoints go to"
+            f" {self.folder.path}"
+        )
 
-def _tell_start(module: TranslationModule, steps: StepDataset) -> None:
-    training, place = module.settings.training, module.group.place
-    parameters = sum(parameter.numel() for parameter in module.network.parameters())
-    processes = f"{place.world_size} processes; " if place.world_size > 1 else ""
-    say(
-        f"{parameters:,} parameters; {processes}{steps.epoch_length(0):,} steps an epoch,"
-        f" {training.steps:,} steps in all; logs and checkpoints go to {training.folder}"
-    )
+    def _tell_end(self, state: RunState) -> None:
+        """Say how the run ended and what its best model is worth."""
+        if is_stopped(state, self.config, self.stop):
+            reason = self.stop.reason
+            say(f"stopped at step {state.step:,} ({reason}); --resume goes on from there")
+            return
+        minutes = f"{state.seconds / 60:.0f} min"
+        say(f"the run is done after {minutes} of training: {end_reason(state, self.config)}")
+        if state.best is not None:
+            facts = ModelDescription.load(self.folder.model).facts
+            scores = Scores(*(Score(**entry) for entry in facts["validation"].values()))
+            title = f"validation, beam {self.config.validation_search.beam}"
+            show_scores(title, {f"{self.folder.model} (step {facts['step']:,})": scores})
 
 
 def _has_ended(config: Config, state: RunState) -> bool:
@@ -224,18 +238,3 @@ def _loader_workers(config: Config, place: Place, device: torch.device) -> int:
     if config.trainer.workers is not None:
         return config.trainer.workers
     return min(4, usable_threads(place) - 1) if device.type == "cuda" else 0
-
-
-def _tell_end(config: Config, state: RunState, stop: StopRequest) -> None:
-    """Say how the run ended and what its best model is worth."""
-    if is_stopped(state, config, stop):
-        say(f"stopped at step {state.step:,} ({stop.reason}); --resume goes on from there")
-        return
-    minutes = f"{state.seconds / 60:.0f} min"
-    say(f"the run is done after {minutes} of training: {end_reason(state, config)}")
-    if state.best is not None:
-        folder = config.training.folder / "model"
-        facts = ModelDescription.load(folder).facts
-        scores = Scores(*(Score(**entry) for entry in facts["validation"].values()))
-        title = f"validation, beam {config.validation_search.beam}"
-        show_scores(title, {f"{folder} (step {facts['step']:,})": scores})

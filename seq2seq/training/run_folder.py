@@ -11,7 +11,7 @@ from rich.filesize import decimal as shown
 from seq2seq import __version__
 from seq2seq.config import Config
 from seq2seq.config_file import dump_config
-from seq2seq.data.prepared import Manifest, PreparedData
+from seq2seq.data.prepared import PreparedData
 from seq2seq.errors import ModelError, UserError
 from seq2seq.files import clear_leftovers, write_whole
 from seq2seq.model.network import Network
@@ -105,26 +105,26 @@ class RunFolder:
         """
         self._lock.check()
 
-    def start(self, group: Group) -> dict[str, Any] | None:
+    def start(self, group: Group, fingerprint: str) -> dict[str, Any] | None:
         """Read what the run goes on from: the newest checkpoint, else the base, else nothing.
 
-        All processes must call it.
+        Args:
+            group: the processes, which all must call it.
+            fingerprint: of the prepared data.
 
         Raises:
             CommonError: the run can't go on from it.
         """
         found: list[dict[str, Any] | None] = []
-        group.first_does(lambda: found.append(self._look()))
-        return found[0] if found else self._look()
+        group.first_does(lambda: found.append(self._look(fingerprint)))
+        return found[0] if found else self._look(fingerprint)
 
-    def _look(self) -> dict[str, Any] | None:
-        config = self._config
-        fingerprint = Manifest.load(config.data.folder).fingerprint
+    def _look(self, fingerprint: str) -> dict[str, Any] | None:
         saved = newest_checkpoint(self.checkpoints)
         if saved is not None:
-            check_checkpoint(saved, config, fingerprint)
-        elif config.base is not None:
-            saved = start_from_base(config, config.base, fingerprint)
+            check_checkpoint(saved, self._config, fingerprint)
+        elif self._config.base is not None:
+            saved = start_from_base(self._config, self._config.base, fingerprint)
         return saved
 
     def begin(self, module: TranslationModule) -> None:

@@ -12,6 +12,7 @@ import pytest
 from seq2seq import cli
 from seq2seq.config import Config
 from seq2seq.config_file import dump_config
+from seq2seq.data.prepare import prepare
 from tests.integration import processes
 
 NOUNS = {"dog": "Hund", "cat": "Kater", "man": "Mann", "bird": "Vogel", "tree": "Baum"}
@@ -82,6 +83,14 @@ def make_config(folder: Path, *, pairs: int = 120, **sections: dict[str, object]
     for name, section in sections.items():
         settings[name] = settings.get(name, {}) | section
     return Config.model_validate(settings)
+
+
+def prepared(config: Config) -> Path:
+    """Prepare a run's data, and write its settings to a file beside it."""
+    prepare(config)
+    path = config.data.folder.with_name("config.yaml")
+    path.write_text(dump_config(config), encoding="utf-8")
+    return path
 
 
 @pytest.fixture(autouse=True)

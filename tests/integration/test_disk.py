@@ -12,10 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from seq2seq.config_file import dump_config
-from seq2seq.data.prepare import prepare
 from seq2seq.training.checkpoint import checkpoint_path, checkpoints, read_checkpoint
-from tests.integration.conftest import make_config
+from tests.integration.conftest import make_config, prepared
 from tests.integration.processes import Finished, Process, ranks, run_all
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
@@ -27,13 +25,8 @@ STEPS = 150
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 150 steps, as a file, with the data prepared."""
     folder = tmp_path_factory.mktemp("disks")
-    settings = make_config(
-        folder, training={"steps": STEPS, "checkpoint": {"every": 10}}, validation={"every": 75}
-    )
-    prepare(settings)
-    path = folder / "config.yaml"
-    path.write_text(dump_config(settings), encoding="utf-8")
-    return path
+    training: dict[str, object] = {"steps": STEPS, "checkpoint": {"every": 10}}
+    return prepared(make_config(folder, training=training, validation={"every": 75}))
 
 
 @pytest.fixture

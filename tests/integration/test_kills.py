@@ -12,10 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from seq2seq.config_file import dump_config
-from seq2seq.data.prepare import prepare
 from seq2seq.training.checkpoint import checkpoint_path, read_checkpoint
-from tests.integration.conftest import make_config
+from tests.integration.conftest import make_config, prepared
 from tests.integration.processes import Process, free_port, ranks, run_all
 
 STEPS = 120
@@ -28,15 +26,8 @@ STILL = {"embeddings": 0.0, "layers": 0.0, "output": 0.0, "words": 0.0}
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 120 steps with dropout and validations, as a file, with the data prepared."""
     folder = tmp_path_factory.mktemp("kills")
-    settings = make_config(
-        folder,
-        training={"steps": STEPS, "checkpoint": {"every": 7}, "ema": 0.9},
-        validation={"every": 10},
-    )
-    prepare(settings)
-    path = folder / "config.yaml"
-    path.write_text(dump_config(settings), encoding="utf-8")
-    return path
+    training: dict[str, object] = {"steps": STEPS, "checkpoint": {"every": 7}, "ema": 0.9}
+    return prepared(make_config(folder, training=training, validation={"every": 10}))
 
 
 def end_of(folder: Path, step: int = STEPS) -> dict[str, Any]:
@@ -103,9 +94,7 @@ def test_a_run_goes_on_with_other_numbers_of_processes(tmp_path: Path) -> None:
         validation={"every": 1000},
         trainer={"precision": "float64"},
     )
-    prepare(settings)
-    path = tmp_path / "config.yaml"
-    path.write_text(dump_config(settings), encoding="utf-8")
+    path = prepared(settings)
     (alone,) = run_all(ranks(1), "train", path, f"training.folder={tmp_path / 'alone'}")
     assert alone.status == 0, alone
     examples: Counter[tuple[int, int]] = Counter()

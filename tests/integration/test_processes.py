@@ -21,7 +21,7 @@ from seq2seq.parallel.place import Place
 from seq2seq.training.checkpoint import checkpoints, read_checkpoint
 from seq2seq.training.run import train
 from seq2seq.training.stopping import StopRequest
-from tests.integration.conftest import make_config, make_pairs
+from tests.integration.conftest import make_config, make_pairs, prepared
 from tests.integration.processes import Process, free_port, ranks, run_all, slurm_tasks
 from tests.integration.scorer import validate
 
@@ -59,12 +59,7 @@ def exact_config(folder: Path) -> Config:
 @pytest.fixture(scope="module")
 def exact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That run's config as a file, with the data prepared."""
-    folder = tmp_path_factory.mktemp("exact")
-    config = exact_config(folder)
-    prepare(config)
-    path = folder / "config.yaml"
-    path.write_text(dump_config(config), encoding="utf-8")
-    return path
+    return prepared(exact_config(tmp_path_factory.mktemp("exact")))
 
 
 Records = list[list[dict[str, Any]]]

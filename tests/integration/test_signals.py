@@ -15,10 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from seq2seq.config_file import dump_config
-from seq2seq.data.prepare import prepare
 from seq2seq.training.checkpoint import checkpoint_path, checkpoints, read_checkpoint
-from tests.integration.conftest import make_config
+from tests.integration.conftest import make_config, prepared
 from tests.integration.processes import ROOT, Process, free_port, ranks, run_all, started
 
 STEPS = 20
@@ -40,13 +38,8 @@ MOMENTS = {
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 20 steps with dropout, as a file, with the data prepared."""
     folder = tmp_path_factory.mktemp("signals")
-    settings = make_config(
-        folder, training={"steps": STEPS, "checkpoint": {"every": 7}}, validation={"every": 10}
-    )
-    prepare(settings)
-    path = folder / "config.yaml"
-    path.write_text(dump_config(settings), encoding="utf-8")
-    return path
+    training: dict[str, object] = {"steps": STEPS, "checkpoint": {"every": 7}}
+    return prepared(make_config(folder, training=training, validation={"every": 10}))
 
 
 def end_of(folder: Path) -> dict[str, Any]:
@@ -208,23 +201,30 @@ class Terminal:
         return self._process.returncode, text
 
 
+def press_ctrl_c(terminal: Terminal, run: Path, *, mark: Path, times: int) -> tuple[int, str]:
+    """Press Ctrl-C once the run has logged; again while the process dwells that makes the mark."""
+    terminal.wait_until((run / "metrics.jsonl").exists)
+    terminal.type(b"\x03")
+    if times == 2:
+        terminal.wait_until(Path(f"{mark}.0").exists)
+        time.sleep(1.2)
+        terminal.type(b"\x03")
+    return terminal.finish()
+
+
+def dwelling(mark: Path, times: int) -> tuple[object, ...]:
+    """The program; where Ctrl-C comes twice, one that dwells where the first has its effect."""
+    return (DWELLER, mark, MOMENTS["saving"], 5.0) if times == 2 else ("seq2seq",)
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_at_a_terminal_with_two_local_processes(
     config: Path, times: int, tmp_path: Path
 ) -> None:
-    # The second one must come before the first has had its effect: while a checkpoint is written.
-    slow = (tmp_path / "mark", MOMENTS["saving"], 3.0) if times == 2 else ()
-    program = (DWELLER, *slow) if slow else ("seq2seq",)
-    folder = tmp_path / "run"
+    folder, mark = tmp_path / "run", tmp_path / "mark"
     settings = (f"training.folder={folder}", "trainer.devices=2", *ENDLESS)
-    terminal = Terminal(*program, "train", config, *settings)
-    terminal.wait_until((folder / "metrics.jsonl").exists)
-    terminal.type(b"\x03")
-    if times == 2:
-        terminal.wait_until(Path(f"{tmp_path / 'mark'}.0").exists)
-        time.sleep(1.2)
-        terminal.type(b"\x03")
-    status, text = terminal.finish()
+    terminal = Terminal(*dwelling(mark, times), "train", config, *settings)
+    status, text = press_ctrl_c(terminal, folder, mark=mark, times=times)
     assert status == {1: 75, 2: 130}[times], text
     assert {1: "(Ctrl-C); --resume goes on", 2: "stopped at once (Ctrl-C)"}[times] in text
     assert "Traceback" not in text
@@ -235,18 +235,12 @@ def test_ctrl_c_at_a_terminal_with_two_local_processes(
 
 @pytest.mark.parametrize("times", [1, pytest.param(2, marks=LONG)])
 def test_ctrl_c_at_a_terminal_under_torchrun(config: Path, times: int, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    slow = (DWELLER, tmp_path / "mark", MOMENTS["saving"], 5.0) if times == 2 else ("seq2seq",)
-    launcher = ("--nproc-per-node=2", f"--master-port={free_port()}", "-m", *slow)
+    folder, mark = tmp_path / "run", tmp_path / "mark"
+    program = dwelling(mark, times)
+    launcher = ("--nproc-per-node=2", f"--master-port={free_port()}", "-m", *program)
     settings = (f"training.folder={folder}", *ENDLESS)
     terminal = Terminal("torch.distributed.run", *launcher, "train", config, *settings)
-    terminal.wait_until((folder / "metrics.jsonl").exists)
-    terminal.type(b"\x03")
-    if times == 2:
-        terminal.wait_until(Path(f"{tmp_path / 'mark'}.0").exists)
-        time.sleep(1.2)
-        terminal.type(b"\x03")
-    _, text = terminal.finish()
+    _, text = press_ctrl_c(terminal, folder, mark=mark, times=times)
     if times == 2:  # torchrun gives up, but its processes have been asked once and end in order
         deadline = time.monotonic() + 60
         while (folder / "lock").exists():

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from seq2seq.config import BaseConfig, Config, DropoutConfig, ModelConfig, VocabularyConfig
-from seq2seq.config_file import dump_config, parse_config
-from seq2seq.errors import ConfigError
+from seq2seq.config_file import dump_config
 from seq2seq.model_description import ModelDescription
+from tests.unit.test_config_file import mistakes, read
 
 BASE = Config(
     model=ModelConfig(
@@ -28,16 +28,6 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir(parents=True)
     ModelDescription(BASE, {"step": 7}).save(folder)
     return folder
-
-
-def read(text: str, *overrides: str) -> Config:
-    return parse_config(text, name="x.yaml", overrides=overrides)
-
-
-def mistakes(text: str, *overrides: str) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        read(text, *overrides)
-    return str(caught.value).splitlines()
 
 
 @pytest.mark.parametrize("vocabulary", ["base", "own"])
