@@ -149,6 +149,17 @@ def wandb_records(folder: Path) -> Iterator[Any]:
             data = b""
 
 
+def whole_wandb_records(folder: Path) -> list[Any]:
+    """Read a run's log once its end is in it: a process of W&B's own writes it, in its own time."""
+    deadline = time.monotonic() + 60
+    while True:
+        records = list(wandb_records(folder))
+        if any(record.HasField("exit") for record in records):
+            return records
+        assert time.monotonic() < deadline, "the run's end is not in its log"
+        time.sleep(0.1)
+
+
 def test_wandb_has_one_run_with_everything(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,7 +168,7 @@ def test_wandb_has_one_run_with_everything(
     folders = sorted((tmp_path / "wandb").glob("offline-run-*"))
     name = (tmp_path / "wandb" / "run-id").read_text("utf-8").strip()
     assert all(folder.name.endswith(name) for folder in folders)
-    records = [record for folder in folders for record in wandb_records(folder)]
+    records = [record for folder in folders for record in whole_wandb_records(folder)]
     runs = [record.run for record in records if record.HasField("run")]
     assert {(run.run_id, run.project, run.display_name) for run in runs} == {
         (name, "tests", tmp_path.name)
