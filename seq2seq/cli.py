@@ -132,11 +132,8 @@ def train(
 
 
 def _stopped(place: "Place | None") -> int:
-    """The status after a stop on request.
-
-    torchrun and srun take all but 0 for a failure of one process, and end the others.
-    """
-    return 0 if place is not None and place.is_supervised else 75
+    """The status after a stop on request; torchrun would start all anew after any but 0."""
+    return 0 if place is not None and place.is_restarted else 75
 
 
 def _check_test_set(

@@ -14,6 +14,7 @@ import torch.distributed as distributed
 from torch.distributed.distributed_c10d import PrefixStore
 
 from seq2seq.errors import CommonError, LostProcessError, UserError
+from seq2seq.parallel.interface import interface_towards, own_address
 from seq2seq.parallel.place import Place
 from seq2seq.terminal import complain
 
@@ -258,6 +259,7 @@ class Meeting:
         cuda = device.type == "cuda"
         try:
             self._wait_for_all()
+            self._choose_interface()
             distributed.init_process_group(
                 "nccl" if cuda else "gloo",
                 store=self._store,
@@ -278,7 +280,8 @@ class Meeting:
 
     def _wait_for_all(self) -> None:
         """Wait until every process has come here."""
-        self._store.set(f"here/{self.place.rank}", "1")
+        reached = f"{socket.gethostname()} {own_address(self.place.address)}"
+        self._store.set(f"here/{self.place.rank}", reached)
         began = time.monotonic()
         told = not self.place.is_first
         ranks = range(self.place.world_size)
@@ -292,6 +295,21 @@ class Meeting:
                 told = True
             self._heed()
             time.sleep(_POLL)
+
+    def _choose_interface(self) -> None:
+        """Have gloo talk through the interface by which the machines have found one another.
+
+        It would take what the machine's own name leads to, and on many that is 127.0.1.1.
+        """
+        here = socket.gethostname()
+        first, *others = (
+            self._store.get(f"here/{rank}").decode().split(" ")
+            for rank in range(self.place.world_size)
+        )
+        elsewhere = [address for host, address in others if host != here and address]
+        towards = self.place.address if first[0] != here else next(iter(elsewhere), None)
+        if towards is not None and (name := interface_towards(towards)):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
 @contextmanager

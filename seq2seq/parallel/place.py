@@ -35,9 +35,9 @@ class Place(NamedTuple):
         return self.rank == 0
 
     @property
-    def is_supervised(self) -> bool:
-        """Whether a launcher waits for it that takes every status but 0 for a failure."""
-        return self.launcher in ("torchrun", "srun")
+    def is_restarted(self) -> bool:
+        """Whether a launcher waits for it that starts it anew after every status but 0."""
+        return self.launcher == "torchrun"
 
     def __str__(self) -> str:
         """Name the process for a person."""
@@ -75,14 +75,19 @@ def find_place(devices: int | None, environment: Mapping[str, str] = os.environ)
     return place
 
 
+def usable_cpus() -> int:
+    """Count the CPUs that this process may run on, where the system says it."""
+    bound = hasattr(os, "sched_getaffinity")  # not on a Mac
+    return len(os.sched_getaffinity(0)) if bound else os.cpu_count() or 1
+
+
 def usable_threads(place: Place, environment: Mapping[str, str] = os.environ) -> int:
     """Count the CPU threads that are this process's own.
 
     That is what the scheduler has bound it to, shared with the other processes of the node where
     SLURM doesn't say how many CPUs a task has: never the machine's number.
     """
-    bound = hasattr(os, "sched_getaffinity")
-    usable = len(os.sched_getaffinity(0)) if bound else os.cpu_count() or 1
+    usable = usable_cpus()
     if "SLURM_CPUS_PER_TASK" in environment and place.launcher == "srun":
         return min(usable, _number(environment, "SLURM_CPUS_PER_TASK"))
     return max(1, usable // place.local_size)
@@ -112,13 +117,7 @@ def _from_variables(environment: Mapping[str, str]) -> Place:
 def _from_slurm(environment: Mapping[str, str]) -> Place:
     """Read what srun sets; a step's variables go before those of the job, which may be larger."""
     world_size = _number(environment, "SLURM_STEP_NUM_TASKS", None, "SLURM_NTASKS")
-    per_node = environment.get("SLURM_NTASKS_PER_NODE", "1")
     if world_size == 1:
-        if per_node != "1":
-            raise UserError(
-                f"srun has started 1 task, but SLURM_NTASKS_PER_NODE is {per_node}: give"
-                " --nodes, --ntasks and --ntasks-per-node that agree, to sbatch and to srun"
-            )
         return Place()
     return Place(
         rank=_number(environment, "SLURM_PROCID"),

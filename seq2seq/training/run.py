@@ -17,7 +17,14 @@ from seq2seq.model_folder import copy_weights, new_network
 from seq2seq.parallel.device import choose_device
 from seq2seq.parallel.group import Group, meet
 from seq2seq.parallel.launcher import launched
-from seq2seq.parallel.place import Place, usable_threads
+from seq2seq.parallel.place import Place, usable_cpus, usable_threads
+from seq2seq.parallel.slurm import (
+    bound_to_fewer,
+    job_name,
+    one_task_of_several,
+    start_again,
+    without_srun,
+)
 from seq2seq.scoring import Score, Scores
 from seq2seq.terminal import Progress, say
 from seq2seq.training.base import freeze
@@ -51,6 +58,7 @@ def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> R
         UserError: the data or the run folder can't be used.
         StopNow: `stop` was set before there was anything to save, or Ctrl-C came twice.
     """
+    _check_job(config, place)
     folder = RunFolder(config, resume=resume)
     check_loggers(config.monitoring)
     device = choose_device(config.trainer.accelerator, place)
@@ -69,6 +77,20 @@ def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> R
                 prepared_by_another(config)
             with folder.held(group):
                 return _Run(config, group, device, folder, stop).go()
+
+
+def _check_job(config: Config, place: Place) -> None:
+    """Refuse to train where SLURM's variables disagree; tell what will merely be slow.
+
+    Raises:
+        UserError: one task runs where there should be several, and nobody has said that it may.
+    """
+    mistake = one_task_of_several()
+    if mistake and config.trainer.devices != 1:
+        raise UserError(mistake)
+    if place.launcher not in ("torchrun", "seq2seq"):
+        for trouble in filter(None, (without_srun(), bound_to_fewer(usable_cpus()))):
+            say(trouble)
 
 
 def _heed_early_stop(stop: StopRequest, group: Group) -> None:
@@ -102,9 +124,18 @@ class _Run(NamedTuple):
         if self.group.place.is_first:
             got_on = (state.step, state.validation_due) != began
             if got_on and is_stopped(state, self.config, self.stop):
-                self.folder.ask_for_another_start()
+                self._ask_for_another_start()
             self._tell_end(state)
         return state
+
+    def _ask_for_another_start(self) -> None:
+        """Have SLURM start this job again, or leave a mark for the job script.
+
+        A SIGTERM may be a preemption or a cancellation, which the script outlives or doesn't.
+        """
+        of_slurm = job_name() and not (self.stop.by_hand or self.stop.reason == "SIGTERM")
+        if not (of_slurm and start_again()):
+            self.folder.ask_for_another_start()
 
     def _module(
         self, data: PreparedData, state: RunState, saved: dict[str, Any] | None

@@ -34,7 +34,7 @@ def test_a_process_of_its_own() -> None:
     place = find_place(None, {})
     assert place == Place()
     assert place.is_first
-    assert not place.is_supervised
+    assert not place.is_restarted
 
 
 def test_processes_that_are_still_to_be_started() -> None:
@@ -48,7 +48,7 @@ def test_processes_that_are_still_to_be_started() -> None:
 def test_torchrun() -> None:
     place = find_place(None, TORCHRUN)
     assert place == Place(5, 8, 1, 4, "node1", 29500, "torchrun")
-    assert place.is_supervised
+    assert place.is_restarted
     assert not place.is_first
     assert str(place) == "rank 5 of 8"
     assert find_place(4, TORCHRUN) == place
@@ -112,11 +112,6 @@ def without(variables: dict[str, str], name: str) -> dict[str, str]:
         (None, TORCHRUN | {"RANK": "x"}, "variable RANK must be a whole number, but is 'x'"),
         (2, {"MASTER_PORT": "-1"}, "variable MASTER_PORT must be a whole number"),
         (None, without(SRUN, "SLURM_STEP_NODELIST"), "SLURM_STEP_NODELIST is missing"),
-        (
-            None,
-            SRUN | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS_PER_NODE": "2"},
-            "srun has started 1 task, but SLURM_NTASKS_PER_NODE is 2",
-        ),
     ],
 )
 def test_what_contradicts_itself(

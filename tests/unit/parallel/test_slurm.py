@@ -1,0 +1,119 @@
+"""SLURM's variables: how a job is named, what disagrees, and asking for another start."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from seq2seq.parallel.slurm import (
+    bound_to_fewer,
+    job_name,
+    one_task_of_several,
+    start_again,
+    without_srun,
+)
+
+STEP = {"SLURM_JOB_ID": "4713", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "1"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({}, ""),
+        ({"SLURM_JOB_ID": "4713"}, "4713"),
+        # The last task of an array has the array's own id.
+        (
+            {"SLURM_JOB_ID": "4714", "SLURM_ARRAY_JOB_ID": "4714", "SLURM_ARRAY_TASK_ID": "7"},
+            "4714_7",
+        ),
+        (
+            {"SLURM_JOB_ID": "4715", "SLURM_ARRAY_JOB_ID": "4714", "SLURM_ARRAY_TASK_ID": "0"},
+            "4714_0",
+        ),
+    ],
+)
+def test_the_name_of_a_job(variables: dict[str, str], name: str) -> None:
+    assert job_name(variables) == name
+
+
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        (STEP | {"SLURM_NTASKS_PER_NODE": "2"}, True),
+        (STEP | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS_PER_NODE": "2"}, True),
+        (STEP | {"SLURM_NTASKS_PER_NODE": "1"}, False),
+        (STEP, False),
+        (STEP | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}, False),
+        ({"SLURM_NTASKS_PER_NODE": "2", "SLURM_NTASKS": "1"}, False),  # no step
+    ],
+)
+def test_one_task_where_there_should_be_several(variables: dict[str, str], found: bool) -> None:
+    sentence = one_task_of_several(variables)
+    assert bool(sentence) == found
+    if found:
+        assert "SLURM_NTASKS=1" in sentence
+        assert "SLURM_NTASKS_PER_NODE=2" in sentence
+        assert "#SBATCH --ntasks-per-node=2" in sentence
+
+
+def test_a_job_of_several_tasks_without_srun() -> None:
+    script = {"SLURM_JOB_ID": "4713", "SLURM_NTASKS": "4"}
+    assert "SLURM_NTASKS=4" in without_srun(script)
+    assert not without_srun(script | {"SLURM_STEP_ID": "0"})
+    assert not without_srun(script | {"SLURM_NTASKS": "1"})
+    assert not without_srun({})
+
+
+def test_a_task_that_is_bound_to_fewer_cpus_than_it_was_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    given = STEP | {"SLURM_CPUS_PER_TASK": "8"}
+    sentence = bound_to_fewer(1, given)
+    assert "SLURM_CPUS_PER_TASK=8" in sentence
+    assert "1 of the node's 16" in sentence
+    assert "SRUN_CPUS_PER_TASK is not set" in sentence
+    assert "export SRUN_CPUS_PER_TASK" in sentence
+    assert not bound_to_fewer(8, given)
+    assert not bound_to_fewer(1, STEP)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert not bound_to_fewer(2, given), "the node has no more"
+
+
+def scontrol(folder: Path, script: str) -> dict[str, str]:
+    """A stand-in that writes down what it was asked, and then does something."""
+    path = folder / "scontrol"
+    path.write_text(f'#!/bin/sh\necho "$*" >>{folder}/asked\n{script}\n', encoding="utf-8")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return {"SLURM_ARRAY_JOB_ID": "4714", "SLURM_ARRAY_TASK_ID": "7", "SLURM_JOB_ID": "4714"}
+
+
+@pytest.mark.parametrize(
+    ("script", "started", "said"),
+    [
+        ("exit 0", True, "SLURM starts job 4714_7 again"),
+        ("echo Requested operation is presently disabled >&2; exit 1", False, "presently disabled"),
+    ],
+)
+def test_asking_for_another_start(
+    script: str,
+    started: bool,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    variables = scontrol(tmp_path, script)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert start_again(variables) == started
+    assert (tmp_path / "asked").read_text() == "requeue 4714_7\n"
+    assert said in capsys.readouterr().err
+
+
+def test_without_scontrol_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not start_again({"SLURM_JOB_ID": "4713"})
+    assert "scontrol is not on PATH here, so job 4713" in capsys.readouterr().err
