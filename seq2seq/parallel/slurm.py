@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from seq2seq.terminal import say
 
@@ -93,8 +93,8 @@ def bound_to_fewer(usable: int, environment: Mapping[str, str] = os.environ) -> 
     passed_on = environment.get("SRUN_CPUS_PER_TASK")
     variable = "not set" if passed_on is None else passed_on
     return (
-        f"SLURM_CPUS_PER_TASK={given}, but this task is bound to {usable} of the node's {there} CPUs"
-        f" (SRUN_CPUS_PER_TASK is {variable}): since SLURM 22.05 srun doesn't take the number over"
-        " from `#SBATCH --cpus-per-task`; before srun, write"
+        f"SLURM_CPUS_PER_TASK={given}, but this task is bound to {usable} of the node's {there}"
+        f" CPUs (SRUN_CPUS_PER_TASK is {variable}): since SLURM 22.05 srun doesn't take the number"
+        " over from `#SBATCH --cpus-per-task`; before srun, write"
         " `export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK` in the job script"
     )
