@@ -264,12 +264,15 @@ def config(
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of all settings.")
     ] = False,
+    get: Annotated[
+        str | None, typer.Option(help="Print this setting alone, such as training.folder.")
+    ] = None,
 ) -> None:
     """Check a config and print it with all defaults, or list every mistake in it.
 
     Example: seq2seq config configs/quickstart.yaml training.steps=500
     """
-    from seq2seq.config_file import config_schema, dump_config, load_config
+    from seq2seq.config_file import config_schema, dump_config, load_config, setting
 
     if schema and config is not None:
         raise UserError("--schema is about all settings: give it without CONFIG")
@@ -277,6 +280,8 @@ def config(
         print(config_schema(), end="")
     elif config is None:
         raise UserError("`seq2seq config` needs a CONFIG, or --schema")
+    elif get is not None:
+        print(setting(load_config(config, overrides or ()), get))
     else:
         print(dump_config(load_config(config, overrides or ())), end="")
 

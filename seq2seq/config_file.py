@@ -273,6 +273,29 @@ def dump_config(config: Config) -> str:
     return yaml.dump(settings, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf)
 
 
+def setting(config: Config, key: str) -> str:
+    """Write the value of one setting, such as that of `training.folder`.
+
+    Raises:
+        ConfigError: there is no such setting, or it is a whole section.
+    """
+    value: Any = config
+    section = ""
+    for name in key.split("."):
+        if value is None:  # a section that isn't there
+            break
+        if not isinstance(value, Section):
+            raise ConfigError(f"{key}: {section} is a setting, and no section that has {name!r}")
+        if name not in type(value).model_fields:
+            raise ConfigError(f"{key}: {unknown_key(section, name, type(value), Config)}")
+        value = getattr(value, name)
+        section = f"{section}.{name}" if section else name
+    if isinstance(value, Section):
+        keys = listed(list(type(value).model_fields), "and")
+        raise ConfigError(f"{key}: is a section; name one of its settings: {keys}")
+    return str(value) if isinstance(value, Path | str) else flow(value)
+
+
 def differences(old: Config, new: Config) -> list[str]:
     """List the settings that have other values, each as `section.key: old → new`."""
     return list(_different(old.model_dump(mode="json"), new.model_dump(mode="json"), ""))

@@ -4,12 +4,14 @@ import hashlib
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow
+from filelock import SoftFileLease, Timeout
 
 from seq2seq import __version__
 from seq2seq.config import Config, SampleCorpus
@@ -22,6 +24,7 @@ from seq2seq.terminal import Progress, say
 from seq2seq.vocabulary import Vocabularies, blank, train_vocabularies
 
 _CHUNK = 2000  # pairs encoded and written at a time
+_LEASE = 30.0  # seconds without a sign of life after which another process counts as gone
 _DISK_DELAY = 30.0  # seconds until other nodes see a new folder on a shared disk
 _BASE_VOCABULARY = "base.vocabulary"
 _IDS = pyarrow.list_(pyarrow.uint32())
@@ -42,17 +45,52 @@ def prepare(config: Config, *, overwrite: bool = False) -> Manifest:
     folder = config.data.folder
     corpus = open_corpus(config.data, config.seed)
     settings, origin = _settings(config), corpus.origin()
-    if folder.exists():
+
+    def found() -> Manifest | None:
+        if not folder.exists():
+            return None
         manifest = Manifest.load(folder, any_format=overwrite)
-        if not overwrite:
-            _refuse_changes(folder, manifest, settings, origin)
-            say(f"{folder} is prepared already: {manifest.summary()}")
-            _say_what_is_gone(manifest, origin)
-            return manifest
-    with whole_folder(folder) as partial:
-        manifest = _build(partial, config, corpus, settings, origin)
+        if overwrite:
+            return None
+        _refuse_changes(folder, manifest, settings, origin)
+        say(f"{folder} is prepared already: {manifest.summary()}")
+        _say_what_is_gone(manifest, origin)
+        return manifest
+
+    if there := found():
+        return there
+    with _alone(folder):
+        if there := found():  # by whoever was waited for
+            return there
+        with whole_folder(folder) as partial:
+            manifest = _build(partial, config, corpus, settings, origin)
     say(f"{folder} is prepared: {manifest.summary()}")
     return manifest
+
+
+@contextmanager
+def _alone(folder: Path) -> Generator[None]:
+    """Keep the making of a data folder to one process: jobs that share one may start together.
+
+    Raises:
+        DataError: nothing can be written there.
+    """
+    lock = folder.with_name(f".{folder.name}.lock")
+    lease = SoftFileLease(lock, lease_duration=_LEASE, poll_interval=1.0)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lease.acquire(timeout=0)
+        except Timeout:
+            say(f"another process is preparing {folder}: waiting for it")
+            lease.acquire()  # its data folder, or its place if it ends without one
+    except OSError as error:
+        raise DataError(f"{folder} can't be written: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lease.release()
 
 
 def prepared_by_another(config: Config) -> Manifest:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from operator import attrgetter
@@ -19,7 +20,7 @@ from seq2seq.config import (
     TableCorpus,
     TextCorpus,
 )
-from seq2seq.config_file import differences, dump_config, load_config, parse_config
+from seq2seq.config_file import differences, dump_config, load_config, parse_config, setting
 from seq2seq.errors import ConfigError
 
 FILES = ("data.corpus.train=[a.en, a.de]", "data.corpus.validation=[b.en, b.de]")
@@ -694,6 +695,37 @@ def test_written_configs_are_easy_to_read():
     assert "  source: 'no'" in dump_config(read("data: {source: no}")).splitlines()
     long = read("{}", f"data.source={'word ' * 50}")
     assert max(map(len, dump_config(long).splitlines())) > 200
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", "1"),
+        ("training.folder", "runs/a b"),
+        ("training.ema", "null"),
+        ("trainer.deterministic", "false"),
+        ("data.corpus.pairs", "30000"),
+        ("training.optimizer.betas", "[0.9, 0.98]"),
+        ("base.model", "null"),
+    ],
+)
+def test_one_setting_alone(key: str, value: str):
+    config = read("seed: 1", "training.folder=runs/a b")
+    assert setting(config, key) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [
+        ("training.fodler", "did you mean 'training.folder'"),
+        ("training", "is a section; name one of its settings: folder, steps"),
+        ("training.steps.x", "training.steps is a setting, and no section that has 'x'"),
+        ("data.corpus.name", "belongs to kind 'hub'"),
+    ],
+)
+def test_a_setting_that_there_is_not(key: str, sentence: str):
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        setting(Config(), key)
 
 
 def test_differences():

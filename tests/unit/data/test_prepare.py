@@ -1,7 +1,10 @@
 """A data folder is whole or not there, says what is in it, and follows its settings and text."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -322,6 +325,33 @@ def test_an_empty_validation_set(make_config: MakeConfig, tmp_path: Path):
     config = make_config(validation=[])
     with unchanged(tmp_path), pytest.raises(DataError, match="the validation set has no pair"):
         prepare(config)
+
+
+def test_processes_that_start_together_prepare_once(
+    make_config: MakeConfig, capsys: pytest.CaptureFixture[str]
+):
+    config = make_config()
+    with ThreadPoolExecutor(3) as pool:
+        manifests = list(pool.map(lambda _: prepare(config), range(3)))
+    assert manifests[0] == manifests[1] == manifests[2]
+    said = capsys.readouterr().err
+    assert said.count("learning the vocabulary") == 1
+    assert said.count("another process is preparing") == 2
+    assert sorted(config.data.folder.parent.glob(".*")) == [], "nothing is left beside it"
+
+
+def test_a_lock_of_a_process_that_was_killed_is_taken_over(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("seq2seq.data.prepare._LEASE", 1.0)
+    config = make_config()
+    lock = config.data.folder.parent / f".{config.data.folder.name}.lock"
+    code = (
+        f"import filelock, os; l = filelock.SoftFileLease({str(lock)!r}); l.acquire(); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert lock.exists()
+    prepare(config)
 
 
 def test_unfit_pairs_are_left_out_of_training_alone(
