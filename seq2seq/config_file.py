@@ -280,7 +280,7 @@ def setting(config: Config, key: str) -> str:
         ConfigError: there is no such setting, or it is a whole section.
     """
     value: Any = config
-    section = ""
+    plain, section = config.model_dump(mode="json"), ""
     for name in key.split("."):
         if value is None:  # a section that isn't there
             break
@@ -288,12 +288,12 @@ def setting(config: Config, key: str) -> str:
             raise ConfigError(f"{key}: {section} is a setting, and no section that has {name!r}")
         if name not in type(value).model_fields:
             raise ConfigError(f"{key}: {unknown_key(section, name, type(value), Config)}")
-        value = getattr(value, name)
+        value, plain = getattr(value, name), plain[name]
         section = f"{section}.{name}" if section else name
     if isinstance(value, Section):
         keys = listed(list(type(value).model_fields), "and")
         raise ConfigError(f"{key}: is a section; name one of its settings: {keys}")
-    return str(value) if isinstance(value, Path | str) else flow(value)
+    return plain if isinstance(plain, str) else flow(plain)
 
 
 def differences(old: Config, new: Config) -> list[str]:
