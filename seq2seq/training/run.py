@@ -122,10 +122,10 @@ class _Run(NamedTuple):
         began = (state.step, state.validation_due)
         self._fit(self._module(data, state, saved), data)
         if self.group.place.is_first:
+            self._tell_end(state)
             got_on = (state.step, state.validation_due) != began
             if got_on and is_stopped(state, self.config, self.stop):
                 self._ask_for_another_start()
-            self._tell_end(state)
         return state
 
     def _ask_for_another_start(self) -> None:
