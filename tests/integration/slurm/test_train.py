@@ -1,0 +1,183 @@
+"""Training jobs on two nodes: whatever happens to a job, it goes on and ends as if it hadn't."""
+
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import make_config, prepared
+from tests.integration.slurm.cluster import Cluster, Job
+from tests.integration.slurm.jobs import TWO_BY_TWO, Training, last_start, submit
+
+MORE = 12  # steps after the last stop
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Training:
+    config = make_config(
+        tmp_path,
+        training={"checkpoint": {"every": 5, "keep_last": 2}},
+        validation={"every": 10},
+        trainer={"precision": "float64"},
+    )
+    prepared(config)
+    return Training(config)
+
+
+def wait_for_step(training: Training, job: Job, step: int, seconds: float = 120.0) -> None:
+    job.wait_until(lambda: training.step() >= step, seconds)
+
+
+def let_it_end(training: Training, job: Job) -> None:
+    """After a requeue: have the run end some steps later, and see that it went on."""
+    steps = (training.stops(job)[-1] if training.stops(job) else training.step()) + MORE
+    training.lasts(steps)
+    job.hurry()
+    job.wait("COMPLETED", seconds=180)
+    assert "the run is done" in last_start(job)
+
+
+def test_a_job_that_is_out_of_time_goes_back_into_the_queue_and_ends_as_if_it_were_not(
+    cluster: Cluster, training: Training
+) -> None:
+    job = training.submit(cluster, "--time=1")
+    job.wait("PENDING", "COMPLETING", seconds=30)  # of the first start
+    job.wait_until(lambda: "SLURM starts job" in job.log(), 120)
+    assert "(the time limit)" in job.log()
+    let_it_end(training, job)
+    assert job.facts()["Restarts"] == "1"
+    assert f"going on from step {training.stops(job)[-1]:,}" in last_start(job)
+    training.assert_equals_an_uninterrupted_run()
+
+
+def test_a_job_that_is_requeued_by_hand_goes_on(cluster: Cluster, training: Training) -> None:
+    job = training.submit(cluster)
+    wait_for_step(training, job, 6)
+    job.requeue()
+    job.wait("PENDING")
+    let_it_end(training, job)
+    assert job.log().count("start 1 on") == job.log().count("start 2 on") == 1, "it was appended to"
+    training.assert_equals_an_uninterrupted_run()
+
+
+def displace(cluster: Cluster) -> Job:
+    """Submit a job that takes both nodes from those of lower priority."""
+    return cluster.submit("--partition=urgent", "--nodes=2", "--exclusive", "--wrap=sleep 3")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("warning", ["", "preempt_send_user_signal"])
+def test_a_job_that_is_displaced_by_an_urgent_one_goes_on_after_it(
+    warning: str, fresh_cluster: Callable[..., Cluster], training: Training
+) -> None:
+    settings = {"SlurmctldParameters": warning} if warning else {}
+    cluster = fresh_cluster(settings=settings)
+    job = training.submit(cluster)
+    wait_for_step(training, job, 6)
+    displace(cluster).wait("COMPLETED", seconds=60)
+    let_it_end(training, job)
+    assert training.stops(job), "it was saved before it had to go"
+    training.assert_equals_an_uninterrupted_run()
+
+
+@pytest.mark.long
+def test_a_job_that_is_displaced_before_its_first_step_is_not_lost(
+    fresh_cluster: Callable[..., Cluster], training: Training
+) -> None:
+    cluster = fresh_cluster()
+    job = training.submit(cluster)
+    job.wait_until(lambda: "start 1 on" in job.log())
+    urgent = displace(cluster)
+    urgent.wait("COMPLETED", seconds=90)
+    job.hurry()
+    wait_for_step(training, job, 3)
+    job.cancel()
+    job.wait("CANCELLED")
+
+
+@pytest.mark.long
+def test_a_job_whose_node_is_lost_goes_on_from_its_last_checkpoint(
+    fresh_cluster: Callable[..., Cluster], training: Training
+) -> None:
+    cluster = fresh_cluster(nodes=3)
+    job = training.submit(cluster)
+    wait_for_step(training, job, 12)
+    lost = job.node()
+    cluster.crash(lost)
+    job.wait("PENDING", seconds=120)
+    let_it_end(training, job)
+    assert lost not in last_start(job).splitlines()[0]
+    assert "going on from step" in last_start(job)
+    training.assert_equals_an_uninterrupted_run()
+
+
+@pytest.mark.long
+def test_an_old_start_whose_node_only_seemed_dead_writes_nothing_any_more(
+    fresh_cluster: Callable[..., Cluster], training: Training
+) -> None:
+    cluster = fresh_cluster(nodes=4)
+    job = training.submit(cluster)
+    wait_for_step(training, job, 6)
+    old = job.facts()["NodeList"]
+    cluster.kill_daemon(job.node())  # the first process' node: its tasks live on
+    job.wait("PENDING", seconds=120)
+    let_it_end(training, job)
+    assert job.facts()["NodeList"] != old
+    training.assert_equals_an_uninterrupted_run()
+
+
+@pytest.mark.long
+def test_twelve_signals_over_one_job(cluster: Cluster, training: Training) -> None:
+    numbers = random.Random(7)
+    job = training.submit(cluster, pace=0.05)
+    for start in range(12):
+        before = training.step()
+        wait_for_step(training, job, before + numbers.randint(1, 30))
+        number = numbers.choice([signal.SIGUSR1, signal.SIGTERM])
+        job.signal(number)
+        job.wait_until(lambda: f"start {start + 2} on" in job.log() or hurried(job), 120)
+    let_it_end(training, job)
+    training.assert_equals_an_uninterrupted_run()
+
+
+def hurried(job: Job) -> bool:
+    """Let a requeued job start at once."""
+    if job.state == "PENDING":
+        job.hurry()
+    return False
+
+
+@pytest.mark.long
+def test_a_cancelled_job_stays_cancelled_and_is_saved(cluster: Cluster, training: Training) -> None:
+    job = training.submit(cluster)
+    wait_for_step(training, job, 4)
+    job.cancel()
+    job.wait("CANCELLED")
+    assert training.stops(job)
+    assert job.facts()["Restarts"] == "0"
+
+
+@pytest.mark.long
+def test_torchrun_in_a_job_is_saved_and_goes_on(cluster: Cluster, training: Training) -> None:
+    words = (*TWO_BY_TWO, training.path)
+    job = submit(cluster, "train", *words, SEQ2SEQ="seq2seq", SEQ2SEQ_LAUNCHER="torchrun")
+    wait_for_step(training, job, 6)
+    job.signal(signal.SIGUSR1)
+    job.wait("PENDING", seconds=60)
+    let_it_end(training, job)
+    training.assert_equals_an_uninterrupted_run()
+
+
+@pytest.mark.long
+def test_a_second_job_on_one_run_folder_is_refused_and_named(
+    cluster: Cluster, training: Training
+) -> None:
+    job = training.submit(cluster)
+    wait_for_step(training, job, 2)
+    second = training.submit(cluster)
+    second.wait("FAILED", seconds=120)
+    assert "is in use by process" in second.log()
+    assert f"job {job.id}" in second.log()
+    assert job.state == "RUNNING"
