@@ -72,7 +72,7 @@ def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> R
             stop.unless_asked(lambda: prepare(config))
         meeting.tell_ready()
         with meeting.group(device) as group:
-            _heed_early_stop(stop, group)
+            _heed_early_stop(stop, group, folder)
             if not place.is_first:
                 prepared_by_another(config)
             with folder.held(group):
@@ -93,12 +93,27 @@ def _check_job(config: Config, place: Place) -> None:
             say(trouble)
 
 
-def _heed_early_stop(stop: StopRequest, group: Group) -> None:
+def _heed_early_stop(stop: StopRequest, group: Group, folder: RunFolder) -> None:
     """End all processes if one has been asked to stop while there is nothing to save."""
     reasons = group.gather(stop.reason if stop else None)
     stop.reason = next(filter(None, reasons), None)
     if stop.reason is not None:
+        if group.place.is_first:
+            _ask_for_another_start(folder, stop, got_on=False)
         raise StopNow
+
+
+def _ask_for_another_start(folder: RunFolder, stop: StopRequest, *, got_on: bool) -> None:
+    """Have SLURM start this job again, or leave a mark for the job script.
+
+    A run that its time limit stops before it has got on would be started again for ever. A SIGTERM
+    may be a preemption or a cancellation, of which the script lives to see the first alone.
+    """
+    if stop.by_hand or not (got_on or stop.is_long_before_limit):
+        return
+    if job_name() and stop.reason != "SIGTERM" and start_again():
+        return
+    folder.ask_for_another_start()
 
 
 class _Run(NamedTuple):
@@ -123,19 +138,10 @@ class _Run(NamedTuple):
         self._fit(self._module(data, state, saved), data)
         if self.group.place.is_first:
             self._tell_end(state)
-            got_on = (state.step, state.validation_due) != began
-            if got_on and is_stopped(state, self.config, self.stop):
-                self._ask_for_another_start()
+            if is_stopped(state, self.config, self.stop):
+                got_on = (state.step, state.validation_due) != began
+                _ask_for_another_start(self.folder, self.stop, got_on=got_on)
         return state
-
-    def _ask_for_another_start(self) -> None:
-        """Have SLURM start this job again, or leave a mark for the job script.
-
-        A SIGTERM may be a preemption or a cancellation, which the script outlives or doesn't.
-        """
-        of_slurm = job_name() and not (self.stop.by_hand or self.stop.reason == "SIGTERM")
-        if not (of_slurm and start_again()):
-            self.folder.ask_for_another_start()
 
     def _module(
         self, data: PreparedData, state: RunState, saved: dict[str, Any] | None

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,11 +161,13 @@ class RunFolder:
             )
 
     def ask_for_another_start(self) -> None:
-        """Leave a mark for job scripts: the run has got on, and is to be started again.
+        """Leave a mark for job scripts: the run was asked to stop, and is to be started again.
 
         A status can't say it: srun and torchrun turn all but 0 into a failure of their own.
         """
-        self._requeue.touch()
+        with suppress(OSError):  # of a disk that is full or gone, the run has told
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._requeue.touch()
 
     def save(self, module: TranslationModule, data: PreparedData) -> None:
         """Write a checkpoint, and remove those that needn't be kept.

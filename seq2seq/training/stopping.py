@@ -13,6 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _CTRL_C = "Ctrl-C"
 _GRACE = 20.0  # seconds that a process which was asked to stop waits for one that hasn't come
 _AGAIN = 1.0  # seconds until Ctrl-C counts as a second one
+_LONG = 900.0  # seconds before a time limit at which nothing asks because of it
 _SPARE = 5.0  # seconds a process may take from the last save to its end
 
 
@@ -56,6 +57,11 @@ class StopRequest:
     def seconds_left(self) -> float | None:
         """Seconds until the time limit; none where there is no limit."""
         return None if self._deadline is None else self._deadline - time.monotonic()
+
+    @property
+    def is_long_before_limit(self) -> bool:
+        """Whether it can't be the time limit that has asked, nor SLURM's signal before it."""
+        return self.seconds_left is None or self.seconds_left > _LONG
 
     def limit(self, seconds: float | None) -> None:
         """Ask to stop so early that all is saved in this time from now, if there is a limit.
