@@ -320,3 +320,36 @@ def test_a_process_that_is_signalled_at_any_moment_of_its_start_ends(
         assert process.finish(60.0).status in (75, -number)
         for path in checkpoints(folder / "checkpoints"):
             read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("number", "scontrol", "asked"),
+    [
+        (signal.SIGUSR1, True, "requeue 4714_7\n"),
+        (signal.SIGTERM, True, ""),  # a preemption or a cancellation: the job script knows which
+        (signal.SIGUSR1, False, ""),
+    ],
+)
+def test_a_job_of_an_array_is_put_back_into_the_queue(
+    number: signal.Signals, scontrol: bool, asked: str, config: Path, tmp_path: Path
+) -> None:
+    asks = tmp_path / "asked"
+    asks.touch()
+    if scontrol:
+        script = tmp_path / "scontrol"
+        script.write_text(f'#!/bin/sh\necho "$*" >>{asks}\n', encoding="utf-8")
+        script.chmod(0o755)
+    job = {"SLURM_ARRAY_JOB_ID": 4714, "SLURM_ARRAY_TASK_ID": 7, "SLURM_JOB_ID": 4714}
+    step = {"SLURM_STEP_ID": 0, "SLURM_PROCID": 0, "SLURM_NTASKS": 1, "PATH": tmp_path}
+    folder = tmp_path / "run"
+    words = ("train", config, *ENDLESS, f"training.folder={folder}")
+    process = Process(*words, place=job | step)
+    metrics = folder / "metrics.jsonl"
+    process.wait_until(lambda: metrics.exists() and bool(metrics.read_text()))
+    process.send(number)
+    end = process.finish()
+    assert end.status == 75
+    assert asks.read_text() == asked
+    assert (folder / "requeue").exists() == (not asked)
+    assert ("scontrol is not on PATH" in end.messages) == (not scontrol)
+    assert "Traceback" not in end.messages

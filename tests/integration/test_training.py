@@ -51,8 +51,17 @@ def run(config: Config, *, resume: bool = False, stop: StopRequest | None = None
     return train(config, Place(), resume=resume, stop=StopRequest() if stop is None else stop)
 
 
-def run_until(config: Config, end: int | Condition, monkeypatch: pytest.MonkeyPatch) -> RunState:
-    """Train until a stop that comes while a step is computed, or once a condition holds."""
+def run_until(
+    config: Config,
+    end: int | Condition,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    seconds: float | None = None,
+) -> RunState:
+    """Train until a stop that comes while a step is computed, or once a condition holds.
+
+    `seconds` is a time limit, which is not reached.
+    """
     condition: Condition = end if callable(end) else lambda state: state.step >= end
     states: list[RunState] = []
     start = Boundary.on_train_start
@@ -63,7 +72,9 @@ def run_until(config: Config, end: int | Condition, monkeypatch: pytest.MonkeyPa
 
     with monkeypatch.context() as patch:
         patch.setattr(Boundary, "on_train_start", remember)
-        return run(config, resume=True, stop=StopWhen(condition, states))
+        stop = StopWhen(condition, states)
+        stop.limit(seconds)
+        return run(config, resume=True, stop=stop)
 
 
 def content(config: Config, step: int) -> dict[str, Any]:
@@ -296,8 +307,10 @@ def test_a_stop_after_which_there_is_more_to_do_leaves_a_mark_for_job_scripts(
     run_until(config, 5, monkeypatch)
     assert mark.exists()
     run_until(config, 5, monkeypatch)
-    assert not mark.exists(), "that start got nowhere"
-    run_until(config, 8, monkeypatch)
+    assert mark.exists(), "it got nowhere, but had all the time"
+    run_until(config, 5, monkeypatch, seconds=600.0)
+    assert not mark.exists(), "it got nowhere in what may be all its time"
+    run_until(config, 8, monkeypatch, seconds=600.0)
     assert mark.exists()
     run(config, resume=True)
     assert not mark.exists(), "the run is done"
