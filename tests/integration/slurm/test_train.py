@@ -128,17 +128,6 @@ def test_an_old_start_whose_node_only_seemed_dead_writes_nothing_any_more(
     training.assert_equals_an_uninterrupted_run()
 
 
-def wait_for_start(job: Job, number: int) -> None:
-    """Let a requeued job start as soon as it can."""
-
-    def has_started() -> bool:
-        if job.state == "PENDING":
-            job.hurry()
-        return f"start {number} on" in job.log()
-
-    job.wait_until(has_started, 120)
-
-
 @pytest.mark.long
 def test_twelve_signals_over_one_job(cluster: Cluster, training: Training) -> None:
     numbers = random.Random(7)
@@ -146,7 +135,9 @@ def test_twelve_signals_over_one_job(cluster: Cluster, training: Training) -> No
     for start in range(1, 13):
         wait_for_step(training, job, training.step() + numbers.randint(1, 30))
         job.signal(numbers.choice([signal.SIGUSR1, signal.SIGTERM]))
-        wait_for_start(job, start + 1)
+        job.wait("PENDING")
+        job.hurry()
+        job.wait_until(lambda number=start + 1: f"start {number} on" in job.log())
     wait_for_step(training, job, training.stops(job)[-1] + 1)
     job.signal(signal.SIGUSR1)
     let_it_end(training, job)
@@ -159,7 +150,7 @@ def test_a_cancelled_job_stays_cancelled_and_is_saved(cluster: Cluster, training
     wait_for_step(training, job, 4)
     job.cancel()
     job.wait("CANCELLED")
-    assert training.stops(job)
+    job.wait_until(lambda: bool(training.stops(job)))
     assert job.facts()["Restarts"] == "0"
 
 
@@ -176,8 +167,9 @@ def test_torchrun_in_a_job_is_saved_and_goes_on(cluster: Cluster, training: Trai
 
 @pytest.mark.long
 def test_a_second_job_on_one_run_folder_is_refused_and_named(
-    cluster: Cluster, training: Training
+    fresh_cluster: Callable[..., Cluster], training: Training
 ) -> None:
+    cluster = fresh_cluster(nodes=4)
     job = training.submit(cluster)
     wait_for_step(training, job, 2)
     second = training.submit(cluster)
