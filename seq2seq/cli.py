@@ -216,6 +216,21 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    scores: Annotated[
+        list[Path], typer.Argument(help="Files that `evaluate` wrote.", metavar="SCORE.json...")
+    ],
+) -> None:
+    """Compare scores on one test set, best first, with the settings in which the models differ.
+
+    Example: seq2seq compare runs/*/model/score.json
+    """
+    from seq2seq.comparison import read_entry, show_comparison
+
+    show_comparison([read_entry(path) for path in scores])
+
+
+@app.command()
 def translate(
     model: ModelFolder,
     source: Annotated[
