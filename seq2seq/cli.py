@@ -199,7 +199,7 @@ def evaluate(
         test = evaluation.text_test_set(source, reference, loaded.config.data.target)
     else:
         test = evaluation.prepared_test_set(folder, split or "test")
-    settings = search_settings(loaded, beam)
+    settings = search_settings(loaded.config, beam)
     baseline: dict[str, Scores] = {}
     if lookup and place.is_first:
         baseline["nearest training source"] = evaluation.lookup_scores(folder, test)
@@ -213,14 +213,68 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    scores: Annotated[
+        list[Path], typer.Argument(help="Files that `evaluate` wrote.", metavar="SCORE.json...")
+    ],
+) -> None:
+    """Compare scores on one test set, best first, with the settings in which the models differ.
+
+    Example: seq2seq compare runs/*/model/score.json
+    """
+    from seq2seq.comparison import read_entry, show_comparison
+
+    show_comparison([read_entry(path) for path in scores])
+
+
+@app.command()
 def translate(
     model: ModelFolder,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--input", help="Text file to translate instead, packed or not.", show_default=False
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="File for its translations, which any number of processes make."),
+    ] = None,
     beam: Annotated[int | None, typer.Option(help="Beam size, if not the model's.", min=1)] = None,
+    window: Annotated[
+        int | None, typer.Option(help="Lines translated together; 1024 if not given.", min=1)
+    ] = None,
 ) -> None:
-    """Translate standard input to standard output, one line for each line.
+    """Translate standard input to standard output, or a file to a file: a line for each line.
+
+    Files are translated by as many processes as are started with the same command, at whatever
+    time, on machines that share a disk; each takes parts that no other one has, and the last one
+    puts them together. Started again after an interruption it goes on.
 
     Example: seq2seq translate runs/quickstart/model < in.txt > out.txt
+
+    Example: seq2seq translate runs/quickstart/model --input in.txt.gz --output out.txt
     """
+    if (source is None) != (output is None):
+        raise UserError("--input and --output must be given together")
+    if source is None or output is None:
+        _translate_standard_input(model, beam, window)
+        return
+    place = _find_place(None)
+    import torch
+
+    from seq2seq.parallel.device import choose_device
+    from seq2seq.parallel.place import usable_threads
+    from seq2seq.shared_translation import translate_file
+    from seq2seq.translation import WINDOW
+
+    if place.world_size > 1:  # one alone takes torch's number, which heeds OMP_NUM_THREADS
+        torch.set_num_threads(usable_threads(place))
+    device = choose_device("auto", place)
+    translate_file(model, source, output, device=device, beam=beam, window=window or WINDOW)
+
+
+def _translate_standard_input(model: Path, beam: int | None, window: int | None) -> None:
     from seq2seq.parallel.device import choose_device
     from seq2seq.parallel.place import Place
     from seq2seq.translation import WINDOW, Translator, translate_stream
@@ -228,7 +282,8 @@ def translate(
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
         raise UserError("there is no standard input to translate: give some with < FILE")
     translator = Translator.load(model, beam=beam, device=choose_device("auto", Place()))
-    window = 1 if sys.stdin.isatty() else WINDOW  # a person typing wants each answer at once
+    # A person typing wants each answer at once.
+    window = window or (1 if sys.stdin.isatty() else WINDOW)
     windows = translate_stream(translator, sys.stdin.buffer, window=window)
     # No bar between lines that a person types or reads.
     watched = sys.stdin.isatty() or sys.stdout.isatty()

@@ -309,6 +309,15 @@ def _different(old: Plain, new: Plain, key: str) -> Iterator[str]:
         yield f"{key}: {flow(old)} → {flow(new)}"
 
 
+def by_key(tree: dict[str, Any], section: str = "") -> dict[str, Any]:
+    """Give the values of a tree under their full names, such as `section.key`."""
+    values: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = f"{section}.{name}" if section else name
+        values |= by_key(value, key) if isinstance(value, dict) else {key: value}
+    return values
+
+
 def config_schema() -> str:
     """Return the JSON Schema by which editors check and complete a config."""
     schema = _for_editors(Config.model_json_schema())

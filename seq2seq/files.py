@@ -1,12 +1,18 @@
 """Files and folders that appear whole or not at all."""
 
+import glob
+import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from seq2seq.errors import UserError
+
+_BLOCK, _BLOCKS = 2**16, 1024  # bytes, and how many of them are digested
 
 
 def allowed() -> None:
@@ -40,12 +46,14 @@ def whole_folder(folder: Path, *, check: Callable[[], None] = allowed) -> Genera
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_whole(path: Path, content: bytes, *, check: Callable[[], None] = allowed) -> None:
-    """Write a file beside its place, flush it to disk, and rename it.
+@contextmanager
+def whole_file(path: Path, *, check: Callable[[], None] = allowed) -> Generator[BinaryIO]:
+    """Give a file to fill that takes its place, or the old one's, once it is whole.
+
+    It is written beside its place, flushed to disk, and renamed.
 
     Args:
         path: the place.
-        content: of the file.
         check: is called before anything there is replaced, and raises where it may not be.
 
     Raises:
@@ -57,7 +65,8 @@ def write_whole(path: Path, content: bytes, *, check: Callable[[], None] = allow
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
+        with partial.open("wb") as file:
+            yield file
         _flush(partial)
         check()
         partial.replace(path)
@@ -69,15 +78,56 @@ def write_whole(path: Path, content: bytes, *, check: Callable[[], None] = allow
             partial.unlink()
 
 
-def clear_leftovers(folder: Path) -> None:
+def write_whole(path: Path, content: bytes, *, check: Callable[[], None] = allowed) -> None:
+    """Write a file that appears whole; the arguments and errors are those of `whole_file`."""
+    with whole_file(path, check=check) as file:
+        file.write(content)
+
+
+def create_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears whole; one that is there already, or comes first, stays.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    # By chance, since processes of several machines may have the same number.
+    partial = path.with_name(f".{path.name}.partial-{secrets.token_hex(8)}")
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        _flush(partial)
+        with suppress(FileExistsError):
+            os.link(partial, path)
+        _flush(path.parent)
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def digest(path: Path) -> str:
+    """Digest a file's size and up to 64 MiB of it: blocks at even distances."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        found.update(str(size).encode())
+        for start in range(0, size, max(_BLOCK, -(-size // _BLOCKS))):
+            file.seek(start)
+            found.update(file.read(_BLOCK))
+    return found.hexdigest()
+
+
+def clear_leftovers(folder: Path, name: str | None = None) -> None:
     """Remove what a kill left behind where files and folders were being written.
 
     A folder that was moved aside, and whose successor had not yet taken its place, moves back.
-    Nobody else may be writing in `folder`.
+    Nobody else may be writing in `folder`, or what is called `name` there.
     """
-    for path in folder.glob(".*.partial-*"):
+    pattern = "*" if name is None else glob.escape(name)
+    for path in folder.glob(f".{pattern}.partial-*"):
         _remove(path)
-    for old in folder.glob(".*.old-*"):
+    for old in folder.glob(f".{pattern}.old-*"):
         place = folder / old.name[1:].rpartition(".old-")[0]
         if place.exists():
             _remove(old)

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy
 import torch
 
-from seq2seq.config import SearchConfig
+from seq2seq.config import Config, SearchConfig
 from seq2seq.data.batch import pad
 from seq2seq.errors import DataError
 from seq2seq.model.network import Network
-from seq2seq.model_folder import Model, load_model
+from seq2seq.model_folder import load_model
 from seq2seq.search import Symbols, search
 from seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabularies, blank
 
@@ -54,7 +54,7 @@ class Translator:
     ) -> "Translator":
         """Read a model folder; `beam` replaces the size that the model was trained with."""
         model = load_model(folder, device=device)
-        return Translator(model.network, model.vocabularies, search_settings(model, beam))
+        return Translator(model.network, model.vocabularies, search_settings(model.config, beam))
 
     def translate(self, lines: Sequence[str]) -> list[Translation]:
         """Translate lines; each gets exactly one translation, a blank one a blank one."""
@@ -98,9 +98,14 @@ class Translator:
         ]
 
 
-def search_settings(model: Model, beam: int | None) -> SearchConfig:
+def search_settings(config: Config, beam: int | None) -> SearchConfig:
     """Take a model's own search settings, but for the beam's size where one is given."""
-    return model.config.search.model_copy(update={"beam": beam} if beam else {})
+    return config.search.model_copy(update={"beam": beam} if beam else {})
+
+
+def translated_text(translator: Translator, lines: Sequence[str]) -> bytes:
+    """Translate lines to as many, each ended by a line feed."""
+    return "".join(found.text + "\n" for found in translator.translate(lines)).encode()
 
 
 def translate_stream(
@@ -116,8 +121,7 @@ def translate_stream(
     """
     rest, start = iter(lines), 1
     while chosen := list(islice(rest, window)):
-        translations = translator.translate(_decoded(chosen, start))
-        yield "".join(translation.text + "\n" for translation in translations).encode()
+        yield translated_text(translator, _decoded(chosen, start))
         start += len(chosen)
 
 

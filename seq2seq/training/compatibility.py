@@ -1,7 +1,5 @@
 """What must be the same: in a checkpoint and the run that goes on from it, and in all processes."""
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,6 +8,7 @@ from seq2seq import __version__
 from seq2seq.config import Config
 from seq2seq.config_file import differences
 from seq2seq.errors import CommonError, ModelError
+from seq2seq.files import digest
 from seq2seq.parallel.group import Group
 from seq2seq.terminal import say
 from seq2seq.training.state import RunState
@@ -17,7 +16,6 @@ from seq2seq.training.state import RunState
 # Settings that a run can't change on its way: its weights or its order would mean something else.
 _FIXED = ("seed", "model.", "base", "training.tokens_per_step")
 _FREE = ("model.dropout.", "base.freeze:")
-_BLOCK, _BLOCKS = 2**16, 1024  # bytes, and how many of them are looked at in a file
 
 
 def check_checkpoint(saved: dict[str, Any], config: Config, fingerprint: str) -> None:
@@ -65,7 +63,7 @@ def check_processes(group: Group, config: Config, state: RunState) -> None:
     """
     if group.place.world_size == 1:
         return
-    files = {path.name: _digest(path) for path in sorted(config.data.folder.iterdir())}
+    files = {path.name: digest(path) for path in sorted(config.data.folder.iterdir())}
     start = (state.step, state.base)
     facts = group.gather((files, config.model_dump(mode="json"), start))
     for rank, other in enumerate(facts):
@@ -93,15 +91,3 @@ def _difference(first: Any, other: Any) -> str:
     before, after = (Config.model_validate(entry) for entry in (first_config, config))
     changes = [change for change in differences(before, after) if "data.folder" not in change]
     return f"their settings differ ({'; '.join(changes)})" if changes else ""
-
-
-def _digest(path: Path) -> str:
-    """Digest a file's size and up to 64 MiB of it: blocks at even distances."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        digest.update(str(size).encode())
-        for start in range(0, size, max(_BLOCK, -(-size // _BLOCKS))):
-            file.seek(start)
-            digest.update(file.read(_BLOCK))
-    return digest.hexdigest()

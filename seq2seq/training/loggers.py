@@ -9,12 +9,12 @@ import os
 import re
 import secrets
 import shlex
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from seq2seq.config import Config, LoggerName
-from seq2seq.config_file import dump_config
+from seq2seq.config_file import by_key, dump_config
 from seq2seq.config_mistakes import flow
 from seq2seq.files import write_whole
 from seq2seq.terminal import say, visible
@@ -219,16 +219,10 @@ def _remember_run(folder: Path, name: str) -> None:
 
 def _hyperparameters(config: Config) -> dict[str, Any]:
     """Every setting under its name on the command line; lists and none as text."""
-
-    def settings(section: dict[str, Any], prefix: str) -> Generator[tuple[str, Any]]:
-        for name, value in section.items():
-            if isinstance(value, dict):
-                yield from settings(value, f"{prefix}{name}.")
-            else:
-                plain = isinstance(value, bool | int | float | str)
-                yield prefix + name, value if plain else flow(value)
-
-    return dict(settings(config.model_dump(mode="json"), ""))
+    return {
+        name: value if isinstance(value, bool | int | float | str) else flow(value)
+        for name, value in by_key(config.model_dump(mode="json")).items()
+    }
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from seq2seq.errors import UserError
-from seq2seq.files import clear_leftovers, whole_folder, write_whole
+from seq2seq.files import clear_leftovers, create_whole, digest, whole_folder, write_whole
 
 ROOT = Path(__file__).parents[2]
 
@@ -190,3 +190,27 @@ def test_leftovers_are_cleared_and_what_was_moved_aside_comes_back(tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gone", "mine", "there"]
     assert (tmp_path / "gone" / "file").read_text() == "old"
     assert not list((tmp_path / "there").iterdir())
+
+
+def test_a_file_that_is_there_already_stays(tmp_path: Path) -> None:
+    create_whole(tmp_path / "new" / "file", b"first")
+    create_whole(tmp_path / "new" / "file", b"second")
+    assert content(tmp_path) == {"new/file": "first"}
+    with pytest.raises(UserError, match="can't be written"):
+        create_whole(tmp_path / "new" / "file" / "inner", b"")
+
+
+def test_leftovers_of_one_name_are_cleared_alone(tmp_path: Path) -> None:
+    for name in (".a[1].partial-7", ".a1.partial-7", ".a[1].json.partial-7"):
+        (tmp_path / name).touch()
+    clear_leftovers(tmp_path, "a[1]")
+    assert set(content(tmp_path)) == {".a1.partial-7", ".a[1].json.partial-7"}
+
+
+def test_a_digest_tells_files_apart(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    digests: set[str] = set()
+    for text in (b"", b"\0", b"\0\0", b"a" * 100_000, b"a" * 99_999 + b"b"):
+        path.write_bytes(text)
+        digests.add(digest(path))
+    assert len(digests) == 5

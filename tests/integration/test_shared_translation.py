@@ -1,0 +1,329 @@
+"""A file that several real processes translate: the text of one, whatever happens to them."""
+
+import gzip
+import hashlib
+import io
+import json
+import random
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from filelock import SoftFileLease
+
+from seq2seq import claims
+from seq2seq.claims import Claims
+from seq2seq.errors import UserError
+from seq2seq.model_folder import Model, save_model
+from seq2seq.shared_translation import translate_file
+from seq2seq.translation import Translator, translate_stream
+from tests.builders import LINES, TINY, tiny_model
+from tests.integration.conftest import Command
+from tests.integration.processes import Process, run_all, slurm_tasks
+
+WINDOW = 3
+PART = 8 * WINDOW  # lines
+NUMBER = 5 * PART + 5
+LEASE = 0.6
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shared") / "model"
+    save_model(folder, small_model())
+    return folder
+
+
+def small_model(seed: int = 0) -> Model:
+    layers = {"encoder_layers": 1, "decoder_layers": 1}
+    return tiny_model(seed, TINY.model_copy(update=layers))
+
+
+def make_text(number: int = NUMBER) -> bytes:
+    generator = random.Random(1)
+    words = " ".join(LINES).split()
+    lines = [" ".join(generator.choices(words, k=generator.randint(0, 5))) for _ in range(number)]
+    lines[1] = "form\x0cfeed and\u2028separator\r"  # no line ends
+    return "\n".join(lines).encode()
+
+
+TEXT = make_text()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.txt"
+    path.write_bytes(TEXT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(model: Path) -> bytes:
+    """What one process writes to standard output."""
+    return b"".join(translate_stream(Translator.load(model), io.BytesIO(TEXT), window=WINDOW))
+
+
+def words(model: Path, source: Path) -> list[object]:
+    output = source.with_name("out.txt")
+    return ["translate", model, "--input", source, "--output", output, "--window", WINDOW]
+
+
+def here(model: Path, source: Path, window: int = WINDOW) -> None:
+    """Translate in this process, with a short lease."""
+    translate_file(model, source, source.with_name("out.txt"), window=window, lease=LEASE)
+
+
+def begin(model: Path, source: Path) -> Path:
+    """Translate some of it, but not the third part; returns the folder of the parts."""
+    process = Process(*words(model, source))
+    parts = source.with_name("out.txt.parts")
+    process.wait_until(lambda: (parts / "000000002").exists())
+    process.kill()
+    process.finish()
+    for claim in parts.glob("*.claim"):  # which has another lease than the tests' own
+        claim.unlink()
+    (parts / "000000002").unlink()
+    return parts
+
+
+def assert_whole(source: Path, expected: bytes) -> None:
+    assert source.with_name("out.txt").read_bytes() == expected
+    names = {path.name for path in source.parent.iterdir()}
+    assert names == {source.name, "out.txt", "out.txt.json"}
+    manifest = json.loads(source.with_name("out.txt.json").read_text())
+    assert manifest["lines"] == expected.count(b"\n")
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_processes_write_together_what_one_writes_alone(
+    model: Path, source: Path, expected: bytes, number: int
+) -> None:
+    ends = run_all([{}] * number, *words(model, source))
+    assert [end.status for end in ends] == [0] * number, ends
+    assert [end.output for end in ends] == [""] * number
+    assert any("out.txt is whole" in end.messages for end in ends)
+    assert_whole(source, expected)
+
+
+def test_tasks_of_a_slurm_step_form_no_group(model: Path, source: Path, expected: bytes) -> None:
+    ends = run_all(slurm_tasks(2), *words(model, source))
+    assert [end.status for end in ends] == [0, 0], ends
+    assert_whole(source, expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_killed_goes_on_where_it_was(
+    model: Path, source: Path, expected: bytes, seed: int
+) -> None:
+    """One of two processes, and then one alone, each time at another moment."""
+    generator = random.Random(seed)
+    begun = source.with_name("out.txt.json")
+    for number in (2, 1):
+        processes = [Process(*words(model, source)) for _ in range(number)]
+        processes[0].wait_until(begun.exists)
+        time.sleep(generator.uniform(0.0, 0.6))
+        processes[0].kill()
+        statuses = [process.finish().status for process in processes]
+        assert statuses[0] in (-signal.SIGKILL, 0)
+        assert statuses[1:] == [0] * (number - 1)
+    end = Process(*words(model, source)).finish()
+    assert end.status == 0, end
+    assert_whole(source, expected)
+
+
+def test_finished_parts_are_not_translated_again(model: Path, source: Path) -> None:
+    process = Process(*words(model, source))
+    part = source.with_name("out.txt.parts") / "000000001"
+    process.wait_until(part.exists)
+    process.kill()
+    process.finish()
+    part.write_bytes(b"kept\n" * PART)
+    assert Process(*words(model, source)).finish().status == 0
+    lines = source.with_name("out.txt").read_bytes().split(b"\n")
+    assert lines[PART : 2 * PART] == [b"kept"] * PART
+    assert b"kept" not in lines[:PART] + lines[2 * PART :]
+
+
+@pytest.mark.parametrize("step", ["whole_file", "_as_json", "shutil.rmtree"])
+def test_a_kill_while_all_is_put_together_is_healed(
+    model: Path, source: Path, expected: bytes, step: str
+) -> None:
+    """At its start, before it is written down that all is done, and before the parts go."""
+    begin(model, source)
+    mark = source.parent.with_name(f"{source.parent.name}.mark")
+    place = f"seq2seq.shared_translation:{step}"
+    dweller = Process(mark, place, 60, *words(model, source), module="tests.integration.dweller")
+    dweller.wait_until(mark.with_name(f"{mark.name}.0").exists)
+    dweller.kill()
+    dweller.finish()
+    if step == "whole_file":
+        source.with_name(f".out.txt.partial-{dweller.pid}").write_bytes(expected[:50])
+    end = Process(*words(model, source)).finish()
+    assert end.status == 0, end
+    assert_whole(source, expected)
+
+
+def claim_elsewhere(path: Path, content: str | None = None) -> None:
+    """Leave a claim of a process on another machine, of which nothing will be heard any more."""
+    path.parent.mkdir(exist_ok=True)
+    lease = SoftFileLease(path, lease_duration=LEASE)
+    lease.acquire()
+    signed = path.read_text().replace(f"host={socket.gethostname()}", "host=elsewhere")
+    lease.release()
+    assert "elsewhere" in signed
+    path.write_text(signed if content is None else content)
+
+
+def test_a_part_whose_owner_elsewhere_is_gone_is_taken_over(
+    model: Path, source: Path, expected: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = begin(model, source)
+    claim_elsewhere(parts / "000000002.claim")
+    here(model, source)
+    assert "parts that others have claimed: 1" in capsys.readouterr().err
+    assert_whole(source, expected)
+
+
+def test_a_claim_that_was_never_signed_is_taken_over(
+    model: Path, source: Path, expected: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "_GRACE", 0.1)
+    claim_elsewhere(begin(model, source) / "000000002.claim", content="")
+    here(model, source)
+    assert_whole(source, expected)
+
+
+def test_a_merge_whose_owner_elsewhere_is_gone_is_taken_over(
+    model: Path, source: Path, expected: bytes
+) -> None:
+    claim_elsewhere(begin(model, source) / "merge.claim")
+    here(model, source)
+    assert_whole(source, expected)
+
+
+def test_a_part_whose_owner_is_alive_is_left_to_it(
+    model: Path, source: Path, expected: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = begin(model, source)
+    with Claims(parts, lease=LEASE).take("000000002") as is_ours:
+        assert is_ours
+        here(model, source)
+        assert "still at work" in capsys.readouterr().err
+        assert not source.with_name("out.txt").exists()
+        assert not (parts / "000000002").exists()
+    here(model, source)
+    assert_whole(source, expected)
+
+
+def test_what_is_done_is_not_touched(model: Path, source: Path) -> None:
+    source.write_bytes(TEXT[:100])
+    here(model, source)
+    files = sorted(source.parent.iterdir())
+
+    def state() -> list[tuple[int, str]]:
+        return [(p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest()) for p in files]
+
+    before = state()
+    end = Process(*words(model, source)).finish()
+    assert end.status == 0
+    assert "translated already" in end.messages
+    assert sorted(source.parent.iterdir()) == files
+    assert state() == before
+
+
+def test_another_translation_is_refused_and_named(
+    model: Path, source: Path, tmp_path: Path, command: Command
+) -> None:
+    here(model, source)
+    before = source.with_name("out.txt").read_bytes()
+    ended = command(*words(model, source), "--beam", 2)
+    assert ended.status == 2
+    assert "out.txt is being made, or was made, of something else" in ended.messages
+    assert "(search.beam: 3, not 2)" in ended.messages
+    assert "delete out.txt.json and out.txt.parts and out.txt to start anew" in ended.messages
+    with pytest.raises(UserError, match=r"\(window: 3, not 5\)"):
+        here(model, source, window=5)
+    save_model(tmp_path / "other", small_model(seed=1))
+    with pytest.raises(UserError, match=r"\(other content of the model\)"):
+        here(tmp_path / "other", source)
+    source.write_bytes(TEXT.replace(b"cat", b"dog", 1))
+    with pytest.raises(UserError, match=r"\(other content of the input\)"):
+        here(model, source)
+    assert source.with_name("out.txt").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["out.txt", "out.txt.parts"])
+def test_what_nothing_is_known_of_is_not_replaced(model: Path, source: Path, name: str) -> None:
+    (source.parent / name).mkdir() if name.endswith("parts") else source.with_name(name).touch()
+    with pytest.raises(UserError, match=rf"{name} is there, but no out\.txt\.json"):
+        here(model, source)
+    assert not source.with_name("out.txt.json").exists()
+
+
+def test_the_window_changes_nothing_in_the_text(
+    model: Path, source: Path, expected: bytes, command: Command
+) -> None:
+    here(model, source, window=1000)
+    assert_whole(source, expected)
+    ended = command("translate", model, "--window", 7, stdin=TEXT)
+    assert ended.output.encode() == expected
+
+
+def test_packed_input_is_unpacked(model: Path, source: Path, expected: bytes) -> None:
+    packed = source.with_name("in.txt.gz")
+    packed.write_bytes(gzip.compress(TEXT))
+    source.unlink()
+    here(model, packed)
+    assert_whole(packed, expected)
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b"\n" * PART])
+def test_little_or_nothing_gives_as_much(model: Path, source: Path, text: bytes) -> None:
+    source.write_bytes(text)
+    ends = run_all([{}] * 2, *words(model, source))
+    assert [end.status for end in ends] == [0, 0], ends
+    assert_whole(source, text)
+
+
+def test_a_line_that_is_not_utf8_is_named(model: Path, source: Path, command: Command) -> None:
+    source.write_bytes(b"the cat\n" * PART + b"caf\xe9\n")
+    ended = command(*words(model, source))
+    assert ended.status == 2
+    assert f"{source}, line {PART + 1} is not UTF-8" in ended.messages
+    assert not source.with_name("out.txt").exists()
+    assert not list(source.with_name("out.txt.parts").glob("*.claim"))
+
+
+REFUSED = {
+    "input alone": (["--input", "in.txt"], "--input and --output must be given together"),
+    "output alone": (["--output", "out.txt"], "--input and --output must be given together"),
+    "no input": (["--input", "none.txt", "--output", "out.txt"], "none.txt can't be read"),
+    "folder": (["--input", ".", "--output", "out.txt"], ". must be a file"),
+    "packed": (["--input", "in.txt", "--output", "out.gz"], "leave .gz away"),
+    "nowhere": (["--input", "in.txt", "--output", "in.txt/a"], "can't be written"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_files_that_make_no_sense_are_refused(
+    model: Path, source: Path, case: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(source.parent)
+    options, said = REFUSED[case]
+    ended = command("translate", model, *options)
+    assert ended.status == 2
+    assert said in ended.messages
+    assert list(source.parent.iterdir()) == [source]
+
+
+def test_ctrl_c_ends_it_quietly_and_gives_the_claim_back(model: Path, source: Path) -> None:
+    process = Process(*words(model, source))
+    parts = source.with_name("out.txt.parts")
+    process.wait_until(lambda: (parts / "000000001").exists())
+    process.send(signal.SIGINT)
+    end = process.finish()
+    assert end.status == 130
+    assert "Traceback" not in end.messages
+    assert not list(parts.glob("*.claim"))
