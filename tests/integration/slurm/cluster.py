@@ -69,7 +69,8 @@ class Cluster:
         self.nodes = [f"node{number}" for number in range(1, nodes + 1)]
         self._cpus, self._gpus, self._grace, self._tracking = cpus, gpus, grace, tracking
         self._settings = dict(settings or {})
-        self._groups = FREEZER / folder.name if tracking == "cgroup" else None
+        name = str(folder).strip("/").replace("/", "-")
+        self.cgroup = FREEZER / name if tracking == "cgroup" else None
         self._machines: dict[str, Machine] = {}
         self.environment = {
             "PATH": ":".join([*map(str, path), SYSTEM_PATH]),
@@ -99,7 +100,7 @@ class Cluster:
         key.touch(0o600)
         key.write_bytes(secrets.token_bytes(128))
         (self.folder / "slurm.conf").write_text(self._configuration())
-        if self._groups is not None:
+        if self.cgroup is not None:
             # Without this file a job that is tracked by cgroups never begins and is "completed".
             mounted = f"CgroupPlugin=cgroup/v1\nCgroupMountpoint={FREEZER.parent}\n"
             (self.folder / "cgroup.conf").write_text(mounted)
@@ -190,7 +191,7 @@ class Cluster:
 
     def _start_node(self, node: str) -> None:
         assert node not in self._machines, f"{node} is running"
-        group = self._groups and self._groups / node
+        group = self.cgroup and self.cgroup / node
         machine = self._machines[node] = Machine(node, self.hosts(node), group)
         head, cable = self._machines["head"], ("type", "veth", "peer", "name", "eth0")
         head.ip("link", "add", node, *cable, "netns", str(machine.pid))
@@ -202,8 +203,8 @@ class Cluster:
     def stop(self) -> None:
         """End all machines; their files stay."""
         with ExitStack() as ends:  # each is called, whatever another raises
-            if self._groups is not None:
-                ends.callback(remove_cgroup, self._groups)
+            if self.cgroup is not None:
+                ends.callback(remove_cgroup, self.cgroup)
             for machine in self._machines.values():
                 ends.callback(machine.end)
             self._machines.clear()
@@ -221,10 +222,12 @@ class Cluster:
         self._wait_for_service(node)
 
     def kill_daemon(self, machine: str) -> None:
-        """Kill slurmd, or slurmctld on the head; the processes of jobs go on."""
-        name = "slurmctld" if machine == "head" else "slurmd"
-        self.run("pkill", "-KILL", "-x", name, on=machine)
-        wait_until(lambda: not self.run("pgrep", "-x", name, on=machine, check=False), 10)
+        """Kill slurmd, or end slurmctld on the head; the processes of jobs go on."""
+        # Killed, slurmctld would forget what it has not written down for some seconds: a job that
+        # has just started would be pending again, and be started once more.
+        name, number = ("slurmctld", "-TERM") if machine == "head" else ("slurmd", "-KILL")
+        self.run("pkill", number, "-x", name, on=machine)
+        wait_until(lambda: not self.run("pgrep", "-x", name, on=machine, check=False), 30)
 
     def start_daemon(self, machine: str) -> None:
         """Start what `kill_daemon` has killed."""

@@ -78,15 +78,7 @@ def remove_cgroup(group: Path) -> None:
                 os.rmdir(folder)
         return not group.exists()
 
-    thaw(group)
     wait_until(is_gone, 10, lambda: f"the cgroup {group} is not empty")
-
-
-def thaw(group: Path) -> None:
-    """Let go on what is frozen, as by scontrol suspend: it cannot even be killed."""
-    for state in group.rglob("freezer.state"):
-        with suppress(OSError):  # a step of a job may just have ended
-            state.write_text("THAWED")
 
 
 class Machine:
@@ -104,7 +96,6 @@ class Machine:
             hosts: the file that is its /etc/hosts.
             group: the cgroup that it takes for the uppermost one, if it is to have one.
         """
-        self._group = group
         if group is not None:
             group.mkdir(parents=True, exist_ok=True)
         words = [name, str(hosts), str(group or ""), str(FREEZER)]
@@ -141,8 +132,4 @@ class Machine:
 
     def end(self) -> None:
         """End it at once; nothing of it is left when this returns."""
-        if self._group is not None:
-            thaw(self._group)
         self._first.communicate("\n", timeout=20)
-        if self._group is not None:
-            remove_cgroup(self._group)
