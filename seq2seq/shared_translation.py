@@ -85,9 +85,8 @@ def _work_on(work: "_Work", translator: Translator) -> None:
         while True:
             state = work.translate(translator, progress)
             if state.claimed:
-                say(
-                    f"watching for a sign of life of those who have claimed parts: {len(state.claimed)}"
-                )
+                number = len(state.claimed)
+                say(f"watching for a sign of life of those who have claimed parts: {number}")
             ended = work.claims.wait(state.claimed)
             missing = work.missing(state.claimed)
             if not missing:
