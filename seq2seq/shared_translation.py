@@ -73,7 +73,7 @@ def translate_file(
     work = _Work(source, output, window, lease)
     work.begin(_describe(model, source, settings, window))
     if work.is_done():
-        say(f"{output} is translated already")
+        say(f"{output} is already translated")
     else:
         _work_on(work, Translator.load(model, beam=beam, device=device))
     work.clear()
@@ -85,7 +85,8 @@ def _work_on(work: "_Work", translator: Translator) -> None:
         while True:
             state = work.translate(translator, progress)
             if state.claimed:
-                say(f"parts that others have claimed: {len(state.claimed)}; are they alive?")
+                number = len(state.claimed)
+                say(f"watching for a sign of life of those who have claimed parts: {number}")
             ended = work.claims.wait(state.claimed)
             missing = work.missing(state.claimed)
             if not missing:

@@ -113,7 +113,10 @@ def test_tasks_of_a_slurm_step_form_no_group(model: Path, source: Path, expected
     assert_whole(source, expected)
 
 
-@pytest.mark.parametrize("seed", range(3))
+SEEDS = [pytest.param(seed, marks=[pytest.mark.long] * (seed >= 2)) for seed in range(12)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_what_is_killed_goes_on_where_it_was(
     model: Path, source: Path, expected: bytes, seed: int
 ) -> None:
@@ -146,16 +149,21 @@ def test_finished_parts_are_not_translated_again(model: Path, source: Path) -> N
     assert b"kept" not in lines[:PART] + lines[2 * PART :]
 
 
+def start_dweller(model: Path, source: Path, place: str) -> tuple[Process, Path]:
+    """Start a process that dwells somewhere until the file is there that is returned with it."""
+    mark = source.parent.with_name(f"{source.parent.name}.mark")
+    dweller = Process(mark, place, 60, *words(model, source), module="tests.integration.dweller")
+    dweller.wait_until(mark.with_name(f"{mark.name}.0").exists)
+    return dweller, mark.with_name(f"{mark.name}.go")
+
+
 @pytest.mark.parametrize("step", ["whole_file", "_as_json", "shutil.rmtree"])
 def test_a_kill_while_all_is_put_together_is_healed(
     model: Path, source: Path, expected: bytes, step: str
 ) -> None:
     """At its start, before it is written down that all is done, and before the parts go."""
     begin(model, source)
-    mark = source.parent.with_name(f"{source.parent.name}.mark")
-    place = f"seq2seq.shared_translation:{step}"
-    dweller = Process(mark, place, 60, *words(model, source), module="tests.integration.dweller")
-    dweller.wait_until(mark.with_name(f"{mark.name}.0").exists)
+    dweller, _ = start_dweller(model, source, f"seq2seq.shared_translation:{step}")
     dweller.kill()
     dweller.finish()
     if step == "whole_file":
@@ -163,6 +171,26 @@ def test_a_kill_while_all_is_put_together_is_healed(
     end = Process(*words(model, source)).finish()
     assert end.status == 0, end
     assert_whole(source, expected)
+
+
+@pytest.mark.parametrize(
+    "place", ["seq2seq.claims:Claims.take", "seq2seq.shared_translation:write_whole"]
+)
+def test_one_that_was_thought_dead_changes_nothing_when_all_is_done(
+    model: Path, source: Path, expected: bytes, place: str
+) -> None:
+    """Before its first claim, and before it writes the part that was taken from it."""
+    dweller, go = start_dweller(model, source, place)
+    for claim in source.with_name("out.txt.parts").glob("*.claim"):
+        claim.unlink()
+    here(model, source)
+    assert_whole(source, expected)
+    before = source.with_name("out.txt").stat().st_mtime_ns
+    go.touch()
+    end = dweller.finish()
+    assert end.status == 0, end
+    assert_whole(source, expected)
+    assert source.with_name("out.txt").stat().st_mtime_ns == before
 
 
 def claim_elsewhere(path: Path, content: str | None = None) -> None:
@@ -182,7 +210,7 @@ def test_a_part_whose_owner_elsewhere_is_gone_is_taken_over(
     parts = begin(model, source)
     claim_elsewhere(parts / "000000002.claim")
     here(model, source)
-    assert "parts that others have claimed: 1" in capsys.readouterr().err
+    assert "those who have claimed parts: 1" in capsys.readouterr().err
     assert_whole(source, expected)
 
 
@@ -228,7 +256,7 @@ def test_what_is_done_is_not_touched(model: Path, source: Path) -> None:
     before = state()
     end = Process(*words(model, source)).finish()
     assert end.status == 0
-    assert "translated already" in end.messages
+    assert "already translated" in end.messages
     assert sorted(source.parent.iterdir()) == files
     assert state() == before
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from seq2seq import evaluation
 from seq2seq.comparison import names, read_entry, show_comparison
 from seq2seq.config import Config, SearchConfig
 from seq2seq.errors import DataError
-from seq2seq.evaluation import TestSet, write_scores
 from seq2seq.model_description import ModelDescription
 from seq2seq.model_folder import save_model
 from seq2seq.scoring import score
@@ -104,8 +104,8 @@ def test_what_evaluate_writes_is_read(tmp_path: Path) -> None:
     save_model(tmp_path / "model", model)
     path, search = tmp_path / "model" / "score.json", SearchConfig(beam=4)
     scores = score(["a b c d e", "x"], ["a b c d e", "y"], language="de")
-    test_set = TestSet("a test", ["1", "2"], ["a b c d e", "y"], "de")
-    write_scores(path, scores, model, test_set, search)
+    test_set = evaluation.TestSet("a test", ["1", "2"], ["a b c d e", "y"], "de")
+    evaluation.write_scores(path, scores, model, test_set, search)
     entry = read_entry(path)
     assert entry.test_set == test_set.digest()
     assert entry.scores == {one.name: one.value for one in scores}
