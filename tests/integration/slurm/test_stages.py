@@ -124,7 +124,7 @@ def test_a_sweep_ends_in_one_table(cluster: Cluster, config: Path, tmp_path: Pat
     assert "submit with --array=1-2" in Job(cluster, f"{array.id}_3").log()
     table = (tmp_path / "run/table.txt").read_text(encoding="utf-8")
     assert "training.steps=3" in table
-    assert len(re.findall(r"^\d ", table, re.MULTILINE)) == 2
+    assert len(re.findall(r"^ *\d  ", table, re.MULTILINE)) == 2
     assert "did you mean" not in table
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from seq2seq.training.checkpoint import checkpoints
 from tests.integration.conftest import make_config, prepared
 from tests.integration.slurm.cluster import Cluster, Job
+from tests.integration.slurm.machine import wait_until
 from tests.integration.slurm.jobs import TWO_BY_TWO, Training, last_start, submit
 
 MORE = 12  # steps after the last stop
@@ -129,6 +131,7 @@ def test_an_old_start_whose_node_only_seemed_dead_writes_nothing_any_more(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_twelve_signals_over_one_job(cluster: Cluster, training: Training) -> None:
     numbers = random.Random(7)
     job = training.submit(cluster, pace=0.05)
@@ -149,8 +152,9 @@ def test_a_cancelled_job_stays_cancelled_and_is_saved(cluster: Cluster, training
     job = training.submit(cluster)
     wait_for_step(training, job, 4)
     job.cancel()
-    job.wait("CANCELLED")
-    job.wait_until(lambda: bool(training.stops(job)))
+    job.wait("CANCELLED")  # and srun is gone, which would hand on what they say
+    folder = training.folder / "checkpoints"
+    wait_until(lambda: folder.exists() and bool(checkpoints(folder)), 10)
     assert job.facts()["Restarts"] == "0"
 
 
