@@ -10,8 +10,8 @@ import pytest
 from seq2seq.training.checkpoint import checkpoints
 from tests.integration.conftest import make_config, prepared
 from tests.integration.slurm.cluster import Cluster, Job
-from tests.integration.slurm.machine import wait_until
 from tests.integration.slurm.jobs import TWO_BY_TWO, Training, last_start, submit
+from tests.integration.slurm.machine import wait_until
 
 MORE = 12  # steps after the last stop
 
