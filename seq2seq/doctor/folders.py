@@ -13,6 +13,7 @@ from rich.filesize import decimal as shown
 from seq2seq.config import Config, HubCorpus
 from seq2seq.data.corpus import missing_files
 from seq2seq.data.prepare import prepared_before, prepared_by_another
+from seq2seq.data.prepared import PreparedData
 from seq2seq.doctor.findings import Finding, failure, failure_of, fine, remark
 from seq2seq.errors import UserError
 from seq2seq.parallel.group import Group
@@ -52,6 +53,7 @@ def check_data(config: Config, group: Group) -> tuple[list[Finding], str]:
         try:
             find = prepared_before if group.place.is_first else prepared_by_another
             fingerprint = find(config).fingerprint
+            PreparedData.open(config.data.folder).split("train")
         except UserError as error:
             mistake = str(error)
     own = Prepared(socket.gethostname(), there, mistake, Facts.of(config, RunState()))
@@ -84,7 +86,8 @@ def _unlike(folder: Path, everyone: list[Prepared]) -> list[Finding]:
     for rank, process in enumerate(others, start=1):
         if unlike := difference(first.facts, process.facts):
             both = f"rank {rank} on {process.host} and rank 0 on {first.host} can't train together"
-            findings.append(failure_of("data", UserError(f"{both}: {unlike}"), cure))
+            what = "settings" if first.facts.files == process.facts.files else "data"
+            findings.append(failure_of(what, UserError(f"{both}: {unlike}"), cure))
     return findings
 
 
@@ -143,15 +146,17 @@ def check_disk(
             cure = "choose a training.folder that can be written, or make room on its disk"
             return [failure("run folder", disk.mistake, cure)], None
         wait = min(_DISK_DELAY, patience / 4)
-        seen = group.gather((socket.gethostname(), _sees(folder / name, disk.token, wait)))
-    blind = dict.fromkeys(host for host, sees in seen if not sees)
+        sees = _sees(folder / name, disk.token, wait)
+        seen = group.gather((socket.gethostname(), str(folder), sees))
+    first = f"{seen[0][1]} on {seen[0][0]} (rank 0)"
+    blind = [(rank, *found) for rank, found in enumerate(seen) if not found[-1]]
     findings = [
         failure(
             "run folder",
-            f"{folder} on {host} isn't the folder that rank 0 writes to on {seen[0][0]}",
+            f"{there} on {host} (rank {rank}) doesn't show what is written to {first}",
             "put training.folder on a disk that all nodes share",
         )
-        for host in blind
+        for rank, host, there, _ in blind
     ]
     return findings or [_disk_speed(folder, disk.speed, room), *_judge(room)], disk.speed
 
@@ -180,8 +185,8 @@ def _write(path: Path, size: int) -> Disk:
         with path.open("wb") as file:
             file.write(token.encode() + b"\n")
             block = os.urandom(_BLOCK)  # a disk may pack what is all the same
-            for _ in range(-(-size // _BLOCK)):
-                file.write(block)
+            for start in range(0, size, _BLOCK):
+                file.write(block[: size - start])
             file.flush()
             os.fsync(file.fileno())
             written = file.tell()

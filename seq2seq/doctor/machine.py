@@ -200,7 +200,10 @@ def check_devices(processes: Sequence[Process], accelerator: str) -> list[Findin
 
 
 def _devices_of_node(there: Sequence[Process], accelerator: str) -> list[Finding]:
-    troubles = {process.trouble: process for process in there if process.trouble}
+    troubles: dict[Finding, Process] = {}
+    for process in there:
+        if process.trouble:
+            troubles.setdefault(process.trouble, process)
     findings = [
         trouble._replace(found=f"{trouble.found} (rank {process.rank} on {process.host})")
         for trouble, process in troubles.items()

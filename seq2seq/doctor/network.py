@@ -119,7 +119,8 @@ def check_exchange(group: Group, processes: Sequence[Process], channel: Any) -> 
     right = group.gather(sums == [float(group.place.world_size)])
     if not all(right):
         return [_wrong_sum(processes, right)]
-    return [_speed(processes, size, max(group.gather(statistics.median(rounds))), latency)]
+    seconds = max(group.gather(statistics.median(rounds)))
+    return [judge_speed(processes, size, seconds, latency)]
 
 
 def _rounds(
@@ -179,7 +180,7 @@ def _wrong_sum(processes: Sequence[Process], right: Sequence[bool]) -> Finding:
     )
 
 
-def _speed(processes: Sequence[Process], size: int, seconds: float, latency: float) -> Finding:
+def judge_speed(processes: Sequence[Process], size: int, seconds: float, latency: float) -> Finding:
     """Judge how fast a sum over all processes is.
 
     Args:
