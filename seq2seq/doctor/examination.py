@@ -80,6 +80,7 @@ class _Round:
         self._own = machine.look(place, settings.trainer)
         self._processes = [self._own]
         self._findings: list[Finding] = []
+        self._mistakes: dict[str, str] = {}  # contradictions, and where each was found first
         torch.set_num_threads(self._own.threads)
 
     def go(self, mistakes: Sequence[str]) -> bool:
@@ -102,6 +103,9 @@ class _Round:
         except LostProcessError as error:
             self._alone(network.not_met(self._place, error), told=True)
             raise
+        if self._mistakes:
+            told = [f"{where}: {mistake}" for mistake, where in self._mistakes.items()]
+            raise CommonError("\n".join(told))
         return would_run(self._findings)
 
     def _alone(self, finding: Finding, *, told: bool = False) -> bool:
@@ -124,9 +128,12 @@ class _Round:
         """Go through the checks for which the processes need each other."""
         starting = time.monotonic() - self._began
         everyones = group.gather((self._own, list(mistakes)))
-        if told := dict.fromkeys(mistake for _, found in everyones for mistake in found):
-            raise CommonError("\n".join(told))
         self._processes = [process for process, _ in everyones]
+        for process, found in everyones:
+            for mistake in found:
+                self._mistakes.setdefault(mistake, f"rank {process.rank} on {process.host}")
+        if self._mistakes:
+            return
         self._look_at_machines()
         self._findings += network.met(self._place, starting)
         channel: Any = None

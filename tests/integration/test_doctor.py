@@ -13,6 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from seq2seq.config_file import load_config
+from seq2seq.doctor import rehearsal
+from seq2seq.doctor.rehearsal import Rehearsal
+from seq2seq.parallel.group import Group
+from seq2seq.parallel.place import Place, usable_cpus
 from tests.integration.conftest import make_config, prepared
 from tests.integration.processes import Finished, Process, ranks, run_all, slurm_tasks
 
@@ -174,6 +179,19 @@ def test_contradictions_end_with_2(config: Path, place: dict[str, object], said:
     assert "Traceback" not in end.messages
 
 
+@pytest.mark.skipif(usable_cpus() < 2, reason="there is one CPU")
+def test_a_contradiction_of_another_task_is_told_by_the_first(config: Path) -> None:
+    places = [
+        place | {"SLURM_CPUS_PER_TASK": rank + 1} for rank, place in enumerate(slurm_tasks(2))
+    ]
+    bound = Process("doctor", config, place=places[1], fresh=True)
+    os.sched_setaffinity(bound.pid, {min(os.sched_getaffinity(0))})
+    ends = [Process("doctor", config, place=places[0]).finish(), bound.finish()]
+    assert [(end.status, end.output) for end in ends] == [(2, "")] * 2, ends
+    assert f"rank 1 on {socket.gethostname()}: SLURM_CPUS_PER_TASK=2, but" in ends[0].messages
+    assert ends[1].messages == ""
+
+
 def test_a_config_with_mistakes_ends_with_2(config: Path) -> None:
     end = Process("doctor", config, "trainer.device=3").finish()
     assert end.status == 2
@@ -201,6 +219,25 @@ def test_a_run_that_is_there(config: Path, tmp_path: Path) -> None:
     end = Process("doctor", config, folder, "seed=7").finish()
     assert "can't go on with other settings (seed: 1 → 7)" in failed([end], "run")
     assert tree(tmp_path) == before
+
+
+def test_the_longest_batch_is_computed_and_one_that_does_not_fit_is_told(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = Rehearsal(load_config(config), Group(Place()), torch.device("cpu"), None)
+    weights = [parameter.clone() for parameter in tried.network.parameters()]
+    memory = tried.compute_largest()
+    assert memory.trouble == ""
+    assert 500 < memory.positions <= 600, "training.tokens_per_device is 600"
+    assert memory.peak > memory.growth >= 0
+    after = list(tried.network.parameters())
+    assert not any(torch.equal(one, other) for one, other in zip(weights, after, strict=True))
+
+    def outgrow(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(rehearsal, "batch_loss", outgrow)
+    assert tried.compute_largest().trouble == "CUDA out of memory."
 
 
 def test_ctrl_c_ends_it_and_nothing_stays(config: Path, tmp_path: Path) -> None:

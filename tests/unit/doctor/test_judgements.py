@@ -8,12 +8,13 @@ import pytest
 from seq2seq.config import Config
 from seq2seq.doctor.examination import contradictions
 from seq2seq.doctor.findings import Finding
-from seq2seq.doctor.folders import check_data, check_disk
+from seq2seq.doctor.folders import check_data, check_disk, check_run
 from seq2seq.doctor.network import judge_speed, not_met, unresolved
 from seq2seq.doctor.rehearsal import Memory, Times, judge_memory, judge_times
 from seq2seq.errors import LostProcessError, UserError
 from seq2seq.parallel.group import Group
 from seq2seq.parallel.place import Place
+from seq2seq.training.lock import RunLock
 from seq2seq.training.run_folder import Room
 from seq2seq.training.time_limit import seconds_of_job
 from tests.unit.doctor.test_machine import process, worst
@@ -123,6 +124,20 @@ def test_a_run_folder_that_is_a_file(tmp_path: Path) -> None:
     assert found.level == "failure"
     assert f"{tmp_path / 'a' / 'run'} can't be written" in found.found
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_run_folder_in_use(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    lock = RunLock(settings.training.folder)
+    lock.acquire()
+    findings, state = check_run(settings, Group(Place()), "")
+    lock.release()
+    found = worst(findings)
+    assert found.level == "remark"
+    assert f"is in use by process {os.getpid()} on " in found.found
+    assert found.cure == "wait for it, or choose another training.folder"
+    assert state.step == 0
+    assert check_run(settings, Group(Place()), "") == ([], state)
 
 
 class Others(Group):
