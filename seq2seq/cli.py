@@ -145,7 +145,7 @@ def doctor(
         str | None,
         typer.Argument(
             help="YAML file with the settings of a run; without it: machine, network and SLURM.",
-            metavar="[CONFIG]",
+            metavar="CONFIG",
         ),
     ] = None,
     overrides: Overrides = None,

@@ -156,11 +156,13 @@ class _Round:
     def _look_at_run(self, group: Group, channel: Any, starting: float) -> None:
         """Look at the folders, and then compute some steps, if that can be done."""
         config = self._settings
-        data, fingerprint = folders.check_data(config, group)
+        found, fingerprint = folders.check_data(config, group)
+        self._findings += found
         room = Room.of(config, rehearsal.sketch(config))
-        disk, speed = folders.check_disk(config, group, room, self._patience)
-        run, state = folders.check_run(config, group, fingerprint)
-        self._findings += [*data, *disk, *run]
+        found, speed = folders.check_disk(config, group, room, self._patience)
+        self._findings += found
+        found, state = folders.check_run(config, group, fingerprint)
+        self._findings += found
         steps = config.training.steps - state.step
         if not (fingerprint and steps > 0 and would_run(self._findings)):
             return

@@ -14,6 +14,7 @@ from rich.filesize import decimal as shown
 
 from seq2seq.doctor.findings import Finding, failure, failure_of, fine, remark
 from seq2seq.doctor.machine import Process, chosen_device, nodes
+from seq2seq.errors import LostProcessError
 from seq2seq.parallel.group import Group
 from seq2seq.parallel.place import Place
 
@@ -51,7 +52,9 @@ def not_met(place: Place, error: Exception) -> Finding:
         f" doesn't come; rank 0 must be reachable at {place.address}, port {place.port}"
         " (MASTER_ADDR, MASTER_PORT)"
     )
-    if "has not come" in str(error) or "gone" in str(error):
+    if isinstance(error, LostProcessError):
+        if "gone" in str(error):
+            cure = "see in its own messages why it ended, and whether its node ran out of memory"
         return failure("meeting", str(error), cure)
     return failure_of("meeting", error, cure)
 

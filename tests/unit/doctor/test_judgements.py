@@ -34,6 +34,8 @@ def test_why_processes_have_not_met() -> None:
     late = not_met(TWO, LostProcessError("rank 1 of 2 has not come to the meeting"))
     assert late.found == "rank 1 of 2 has not come to the meeting"
     assert "start all 2 processes" in late.cure
+    gone = not_met(TWO, LostProcessError("rank 1 of 2 (PID 7 on gpu02) is gone"))
+    assert "why it ended" in gone.cure
     taken = not_met(TWO, UserError("h, port 1 is taken by another program: set MASTER_PORT"))
     assert taken.cure == "set MASTER_PORT"
 
