@@ -1,8 +1,11 @@
 """The commands. Each imports what it needs itself: `seq2seq config` never waits for torch."""
 
 import os
+import signal
 import sys
-from contextlib import nullcontext
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
@@ -134,6 +137,67 @@ def train(
 def _stopped(place: "Place | None") -> int:
     """The status after a stop on request; torchrun would start all anew after any but 0."""
     return 0 if place is not None and place.is_restarted else 75
+
+
+@app.command()
+def doctor(
+    config: Annotated[
+        str | None,
+        typer.Argument(
+            help="YAML file with the settings of a run; without it: machine, network and SLURM.",
+            metavar="CONFIG",
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    timeout: Annotated[
+        float,
+        typer.Option(help="Seconds that a process waits for the others.", min=0.1, max=3600.0),
+    ] = 120.0,
+) -> None:
+    """Say what would go wrong with a training job here, and what to do about it.
+
+    Started as training is: alone, with trainer.devices, by torchrun or srun. It leaves nothing
+    behind. Status 0: the job would run; 1: it would fail; 2: CONFIG or SLURM's variables contradict
+    themselves.
+
+    Example: seq2seq doctor configs/quickstart.yaml trainer.devices=2
+    """
+    began = time.monotonic()
+    with _orderly_end():
+        from seq2seq.config_file import load_config, parse_config
+
+        words = list(overrides or ())
+        if config is not None and "=" in config and not Path(config).exists():
+            config, words = None, [config, *words]
+        if config is None:
+            settings = parse_config("{}", name="the command line", overrides=words)
+        else:
+            settings = load_config(Path(config), words)
+        place, mistakes = None, list[str]()
+        try:
+            place = _find_place(settings.trainer.devices)
+        except UserError as error:
+            mistakes.append(str(error))
+        from seq2seq.doctor.examination import contradictions, examine
+
+        mistakes += contradictions(settings.trainer.devices)
+        if place is None:
+            raise UserError("\n".join(mistakes))
+        complete = config is not None
+        if not examine(settings, place, mistakes, complete=complete, patience=timeout, began=began):
+            raise typer.Exit(1)
+
+
+@contextmanager
+def _orderly_end() -> Generator[None]:
+    """End with 130 after Ctrl-C, and tidy up after SIGTERM; a launcher may hold both back."""
+    try:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+        yield
+    except KeyboardInterrupt:
+        say("stopped")
+        raise typer.Exit(130) from None
 
 
 def _check_test_set(

@@ -205,6 +205,17 @@ def _existing_files(pattern: Path) -> list[Path]:
     return files
 
 
+def missing_files(data: DataConfig) -> list[Path]:
+    """Name the files of a corpus of text files or tables that aren't there."""
+    if not isinstance(data.corpus, TextCorpus | TableCorpus):
+        return []
+    corpus = data.corpus
+    patterns: list[Path] = []
+    for files in (corpus.train, corpus.validation, corpus.test):
+        patterns += [files] if isinstance(files, Path) else files or ()
+    return [pattern for pattern in patterns if not any(path.is_file() for path in _files(pattern))]
+
+
 def _origin(splits: Iterable[Sequence[Path] | None]) -> dict[str, str]:
     patterns = chain.from_iterable(split or () for split in splits)
     return _digests(chain.from_iterable(map(_files, patterns)))

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seq2seq.data.batch import Batch, Step, make_batch
-from seq2seq.data.plan import Indices, Lengths, cut, plan_epoch
+from seq2seq.data.plan import Indices, Lengths, cut, padded_positions, plan_epoch
 from seq2seq.data.prepared import PreparedSplit
+
+_LOOKED_AT = 200  # steps that are cut to find the one with the largest micro-batch
 
 
 class Position(NamedTuple):
@@ -47,16 +49,35 @@ class StepDataset(Dataset[Step]):
         """The number of steps of an epoch."""
         return len(self._plan(epoch))
 
-    def __getitem__(self, index: Any) -> Step:
-        position = Position(*index)
-        batch = self._plan(position.epoch)[position.batch]
-        pieces = cut(
+    def widest(self, epoch: int) -> Position:
+        """Find the step of an epoch whose largest micro-batch has the most padded positions.
+
+        Only steps that are among the largest before they are cut are looked at more closely: many
+        fill a device, and these differ by less than a sentence.
+        """
+        plan = self._plan(epoch)
+        uncut = [padded_positions(batch, self.lengths) for batch in plan]
+        largest = sorted(range(len(plan)), key=lambda number: -uncut[number])[:_LOOKED_AT]
+
+        def most(number: int) -> int:
+            pieces = self._cut(plan[number])
+            return max(padded_positions(piece, self.lengths) for piece in pieces)
+
+        return Position(epoch, max(largest, key=most))
+
+    def _cut(self, batch: Indices) -> list[Indices]:
+        return cut(
             batch,
             self.lengths,
             rank=self._rank,
             world_size=self._world_size,
             tokens_per_device=self._tokens_per_device,
         )
+
+    def __getitem__(self, index: Any) -> Step:
+        position = Position(*index)
+        batch = self._plan(position.epoch)[position.batch]
+        pieces = self._cut(batch)
         return Step(
             batches=tuple(self._batch(piece, fill=batch[:1]) for piece in pieces),
             target_tokens=int(self.lengths.target[batch].sum()),

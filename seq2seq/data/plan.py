@@ -84,6 +84,12 @@ def cut(
     return shares[rank] + [batch[:0]] * (most - len(shares[rank]))
 
 
+def padded_positions(examples: Indices, lengths: Lengths) -> int:
+    """Count the source and target positions of a batch of examples, padding included."""
+    longest = lengths.source[examples].max(initial=0) + lengths.target[examples].max(initial=0)
+    return len(examples) * int(longest)
+
+
 def _cut_share(share: Indices, lengths: Lengths, tokens_per_device: int) -> list[Indices]:
     pieces: list[Indices] = []
     start, longest_source, longest_target = 0, 0, 0

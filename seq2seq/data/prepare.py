@@ -93,6 +93,18 @@ def _alone(folder: Path) -> Generator[None]:
             lease.release()
 
 
+def prepared_before(config: Config) -> Manifest:
+    """Find the data folder that is there, as `prepare` would.
+
+    Raises:
+        DataError: it is no data folder, or one of other settings or other text.
+    """
+    manifest = Manifest.load(config.data.folder)
+    origin = open_corpus(config.data, config.seed).origin()
+    _refuse_changes(config.data.folder, manifest, _settings(config), origin)
+    return manifest
+
+
 def prepared_by_another(config: Config) -> Manifest:
     """Find the data folder that the first process of a run has made, or found.
 

@@ -92,9 +92,9 @@ class Group:
 class _SeveralProcesses(Group):
     """Processes that have met: gloo for plain values, and a store for what can't wait."""
 
-    def __init__(self, place: Place, store: Any, timeout: timedelta):
+    def __init__(self, place: Place, store: Any, timeout: timedelta, limit_name: str):
         super().__init__(place)
-        self._store, self._timeout = store, timeout
+        self._store, self._timeout, self._limit_name = store, timeout, limit_name
         # Of its own, since the training's collectives may be NCCL's, and under way.
         self._control: Any = distributed.new_group(backend="gloo", timeout=timeout)
         self._wish: tuple[Any, torch.Tensor] | None = None
@@ -178,7 +178,8 @@ class _SeveralProcesses(Group):
         names = ", ".join(self._names[rank] for rank in late)
         step = int(after[late[0]].split()[2])
         minutes = self._timeout.total_seconds() / 60
-        return f"{names} has not come past step {step:,} in {minutes:g} minutes (trainer.timeout)"
+        limit = f"{minutes:g} minutes ({self._limit_name})"
+        return f"{names} has not come past step {step:,} in {limit}"
 
     def _signs_of_life(self) -> dict[int, str]:
         keys = {rank: f"alive/{rank}" for rank in range(self.place.world_size)}
@@ -200,9 +201,11 @@ class Meeting:
         store: Any = None,
         timeout: timedelta = timedelta(),
         heed: Callable[[], None] = lambda: None,
+        limit_name: str = "",
     ):
         self.place = place
         self._store, self._timeout, self._heed = store, timeout, heed
+        self._limit_name = limit_name
 
     def wait_for_first(self, task: str) -> None:
         """Wait until the first process has got all ready; it returns from here at once.
@@ -269,7 +272,7 @@ class Meeting:
                 timeout=2 * self._timeout if cuda else self._timeout,
                 device_id=device if cuda else None,
             )
-            return _SeveralProcesses(self.place, self._store, self._timeout)
+            return _SeveralProcesses(self.place, self._store, self._timeout, self._limit_name)
         except distributed.DistError as error:
             if self.place.is_first:
                 reason = str(error).splitlines()[0]
@@ -314,13 +317,18 @@ class Meeting:
 
 @contextmanager
 def meet(
-    place: Place, *, timeout: float = 30.0, heed: Callable[[], None] = lambda: None
+    place: Place,
+    *,
+    timeout: float = 30.0,
+    limit_name: str = "trainer.timeout",
+    heed: Callable[[], None] = lambda: None,
 ) -> Generator[Meeting]:
     """Open the place where the first process can be found, or find it there.
 
     Args:
         place: of this process.
         timeout: minutes that a process waits for another one.
+        limit_name: what that time is called where a person sets it.
         heed: is called again and again while another one has not come, and may raise.
 
     Raises:
@@ -333,7 +341,7 @@ def meet(
     # torchrun's store outlives the processes that it starts anew, and what they have left in it.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = PrefixStore(f"attempt {attempt}", _connect(place, limit, heed))
-    yield Meeting(place, store, limit, heed)
+    yield Meeting(place, store, limit, heed, limit_name)
 
 
 def _connect(place: Place, limit: timedelta, heed: Callable[[], None]) -> Any:

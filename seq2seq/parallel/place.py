@@ -69,10 +69,20 @@ def find_place(devices: int | None, environment: Mapping[str, str] = os.environ)
     if devices is not None and devices != place.local_size:
         raise UserError(
             f"`trainer.devices` is {devices}, but {place.launcher} has started"
-            f" {place.local_size} of {place.world_size} processes on this node: leave"
-            " trainer.devices out, or start as many"
+            f" {place.local_size} of {place.world_size} processes on this node"
+            f"{_said_by(place, environment)}: leave trainer.devices out, or start as many"
+            + (f" (`#SBATCH --ntasks-per-node={devices}`)" if place.launcher == "srun" else "")
         )
     return place
+
+
+def _said_by(place: Place, environment: Mapping[str, str]) -> str:
+    """Name the variable that says how many processes a node has."""
+    names = ("SLURM_STEP_TASKS_PER_NODE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")
+    if place.launcher != "srun":
+        names = ("LOCAL_WORLD_SIZE",)
+    found = [f" ({name}={environment[name]})" for name in names if name in environment]
+    return found[0] if found else ""
 
 
 def usable_cpus() -> int:

@@ -1,6 +1,6 @@
 """What must be the same: in a checkpoint and the run that goes on from it, and in all processes."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -63,17 +63,33 @@ def check_processes(group: Group, config: Config, state: RunState) -> None:
     """
     if group.place.world_size == 1:
         return
-    files = {path.name: digest(path) for path in sorted(config.data.folder.iterdir())}
-    start = (state.step, state.base)
-    facts = group.gather((files, config.model_dump(mode="json"), start))
+    facts = group.gather(Facts.of(config, state))
     for rank, other in enumerate(facts):
-        if other != facts[0] and (difference := _difference(facts[0], other)):
-            raise CommonError(f"rank {rank} and rank 0 can't train together: {difference}")
+        if unlike := difference(facts[0], other):
+            raise CommonError(f"rank {rank} and rank 0 can't train together: {unlike}")
 
 
-def _difference(first: Any, other: Any) -> str:
-    """Say in what a process differs from the first one."""
-    (first_files, first_config, first_start), (files, config, start) = first, other
+class Facts(NamedTuple):
+    """What must be the same in all processes of a run, as plain types."""
+
+    files: dict[str, str]
+    """Digests of the data folder's files."""
+    settings: dict[str, Any]
+    start: tuple[int, Any]
+    """Step and base that the process goes on from."""
+
+    @staticmethod
+    def of(config: Config, state: RunState) -> "Facts":
+        """Collect them in a process; a data folder that isn't there has no files."""
+        folder = config.data.folder
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        files = {path.name: digest(path) for path in paths}
+        return Facts(files, config.model_dump(mode="json"), (state.step, state.base))
+
+
+def difference(facts: Facts, others: Facts) -> str:
+    """Say in what a process differs from the first one, and after a semicolon what to do."""
+    (first_files, first_config, first_start), (files, config, start) = facts, others
     unlike = [name for name in first_files | files if first_files.get(name) != files.get(name)]
     if unlike:
         folders = {entry["data"]["folder"] for entry in (first_config, config)}
@@ -90,4 +106,6 @@ def _difference(first: Any, other: Any) -> str:
         return "the base model is not the same for both; let all read one folder, or copies of it"
     before, after = (Config.model_validate(entry) for entry in (first_config, config))
     changes = [change for change in differences(before, after) if "data.folder" not in change]
-    return f"their settings differ ({'; '.join(changes)})" if changes else ""
+    if not changes:
+        return ""
+    return f"their settings differ ({', '.join(changes)}); give all the same"

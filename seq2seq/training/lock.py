@@ -88,6 +88,21 @@ class RunLock:
                 self._owner_path.unlink()
             self._lease.release()
 
+    def holder(self) -> Owner | None:
+        """Say which other process is at work in the folder, as far as can be told at once."""
+        owner, this = self._owner(), _this_process()
+        if owner is None or owner.token == self._lease.token:
+            return None
+        if (owner.host, owner.space) != (this.host, this.space):
+            return owner
+        try:
+            os.kill(owner.process, 0)
+        except ProcessLookupError:
+            return None
+        except OSError:  # it is another person's
+            return owner
+        return owner
+
     def check(self) -> None:
         """Make sure that the folder is still this process's, and known to be.
 

@@ -9,14 +9,39 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from seq2seq.config import Config
-from seq2seq.data.batch import Step
+from seq2seq.config import Config, OptimizerConfig
+from seq2seq.data.batch import Batch, Step
 from seq2seq.model.loss import token_loss
 from seq2seq.model.network import Network
 from seq2seq.parallel.group import Group
 from seq2seq.training.average import WeightAverage
 from seq2seq.training.schedule import rate_factor
 from seq2seq.training.state import RunState
+
+
+def new_optimizer(network: Network, settings: OptimizerConfig) -> torch.optim.AdamW:
+    """Make the optimizer of a network's weights."""
+    return torch.optim.AdamW(
+        network.parameters(),
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def batch_loss(network: Network, batch: Batch, target_tokens: int, *, smoothing: float) -> Tensor:
+    """Compute a micro-batch's share of a step's loss per target token.
+
+    Args:
+        network: to be trained.
+        batch: on the network's device.
+        target_tokens: of the whole step, over all processes.
+        smoothing: of the labels.
+    """
+    logits = network(batch.source, batch.source_lengths, batch.target_input, batch.target_rows)
+    loss = token_loss(logits, batch.target_output, smoothing=smoothing)
+    return loss * (batch.weight / target_tokens)
 
 
 class TranslationModule(lightning.LightningModule):
@@ -50,13 +75,7 @@ class TranslationModule(lightning.LightningModule):
         self.settings = config
         self.state = state
         self.group = group
-        self.optimizer = torch.optim.AdamW(
-            network.parameters(),
-            lr=config.training.optimizer.learning_rate,
-            betas=config.training.optimizer.betas,
-            weight_decay=config.training.optimizer.weight_decay,
-            fused=True,
-        )
+        self.optimizer = new_optimizer(network, config.training.optimizer)
 
     @property
     def evaluated(self) -> Network:
@@ -136,13 +155,8 @@ class TranslationModule(lightning.LightningModule):
         """
         total = torch.zeros((), device=self.device, dtype=self.network.output.weight.dtype)
         for number, batch in enumerate(step.batches, start=1):
-            logits = self.network(
-                batch.source, batch.source_lengths, batch.target_input, batch.target_rows
-            )
-            loss = token_loss(
-                logits, batch.target_output, smoothing=self.settings.training.label_smoothing
-            )
-            loss = loss * (batch.weight / step.target_tokens)
+            smoothing = self.settings.training.label_smoothing
+            loss = batch_loss(self.network, batch, step.target_tokens, smoothing=smoothing)
             with self._meeting_others(now=number == len(step.batches)):
                 # DDP takes the mean over the processes of what is to be their sum.
                 self.manual_backward(loss * self.group.place.world_size)

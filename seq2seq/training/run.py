@@ -39,7 +39,8 @@ from seq2seq.training.stopping import SIGNALS, StopNow, StopRequest
 from seq2seq.training.trainer import make_trainer
 from seq2seq.training.validation import Validator
 
-_SAVED = 50e6  # bytes a second that a slow disk takes, before it is known how long saving takes
+SAVED = 50e6
+"""Bytes a second that a slow disk takes, for before it is known how long saving takes."""
 
 
 def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> RunState:
@@ -174,7 +175,7 @@ class _Run(NamedTuple):
         )
         self._tell_start(module, steps)
         self.group.first_does(lambda: self.folder.begin(module))
-        self.stop.saving_takes(checkpoint_size(module) / _SAVED)
+        self.stop.saving_takes(checkpoint_size(config, module.network) / SAVED)
         # At least one, which is never computed: a validation may be left over from the last step.
         remaining = max(1, config.training.steps - state.step)
         loader = step_loader(

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.filesize import decimal as shown
 
@@ -137,28 +137,12 @@ class RunFolder:
         write_whole(self.checkpoints / ".writable", b"")
         (self.checkpoints / ".writable").unlink()
         write_whole(self.path / "config.yaml", dump_config(self._config).encode())
-        kept = self._config.training.checkpoint
-        one, model = checkpoint_size(module), _model_size(module.network)
-        # The one that is being written, and the models: the best one, and its successor.
-        number = kept.keep_last + kept.keep_best + 1
-        needed = number * one + 2 * model
-        there = sum(path.stat().st_size for path in checkpoints(self.checkpoints))
-        free = shutil.disk_usage(self.path).free
-        say(
-            f"a checkpoint takes {shown(one)}, all of them and the model up to {shown(needed)};"
-            f" {shown(free)} are free"
-        )
-        if free < one + model:
-            raise UserError(
-                f"the disk of {self.path} has {shown(free)} free, but a checkpoint and the model"
-                f" take {shown(one + model)}: make room, or choose another"
-                " training.folder"
-            )
-        if free + there < needed:
-            complain(
-                f"the disk of {self.path} may get full: make room, or lower"
-                " training.checkpoint.keep_last or keep_best"
-            )
+        room = Room.of(self._config, module.network)
+        say(room.summary())
+        if room.too_small:
+            raise UserError(room.too_small)
+        if room.may_get_full:
+            complain(room.may_get_full)
 
     def ask_for_another_start(self) -> None:
         """Leave a mark for job scripts: the run was asked to stop, and is to be started again.
@@ -212,14 +196,75 @@ class RunFolder:
         save_model(self.model, model, check=self._lock.check)
 
 
-def checkpoint_size(module: TranslationModule) -> int:
+class Room(NamedTuple):
+    """What a run's files take, and what there is for them; all in bytes."""
+
+    folder: Path
+    """The run folder, or that in which it will be made."""
+    checkpoint: int
+    """Size of a checkpoint."""
+    model: int
+    """Size of the model."""
+    needed: int
+    """Size of all that is kept, while more of it is being written."""
+    there: int
+    """Size of the checkpoints that are there already."""
+    free: int
+    """Left on the disk."""
+
+    @staticmethod
+    def of(config: Config, network: Network) -> "Room":
+        """Find out for a run, whose folder need not be there yet.
+
+        Args:
+            config: of the run.
+            network: to be trained.
+        """
+        folder = config.training.folder
+        kept = config.training.checkpoint
+        one = checkpoint_size(config, network)
+        model = 4 * sum(parameter.numel() for parameter in network.parameters())
+        # The one that is being written, and the models: the best one, and its successor.
+        number = kept.keep_last + kept.keep_best + 1
+        there = sum(path.stat().st_size for path in checkpoints(folder / "checkpoints"))
+        while not folder.exists():
+            folder = folder.absolute().parent
+        free = shutil.disk_usage(folder).free
+        return Room(config.training.folder, one, model, number * one + 2 * model, there, free)
+
+    def summary(self) -> str:
+        """Say what is needed, and what is free."""
+        return (
+            f"a checkpoint takes {shown(self.checkpoint)}, all of them and the model up to"
+            f" {shown(self.needed)}; {shown(self.free)} are free"
+        )
+
+    @property
+    def too_small(self) -> str:
+        """Say that there is no room for the first checkpoint, if that is so, and what to do."""
+        least = self.checkpoint + self.model
+        if self.free >= least:
+            return ""
+        return (
+            f"the disk of {self.folder} has {shown(self.free)} free, but a checkpoint and the model"
+            f" take {shown(least)}: make room, or choose another training.folder"
+        )
+
+    @property
+    def may_get_full(self) -> str:
+        """Say that there is no room for all that is to be kept, if so, and what to do."""
+        if self.free + self.there >= self.needed:
+            return ""
+        return (
+            f"the disk of {self.folder} may get full: make room, or lower"
+            " training.checkpoint.keep_last or keep_best"
+        )
+
+
+def checkpoint_size(config: Config, network: Network) -> int:
     """Say how many bytes a checkpoint has: weights, two moments of each, and their average."""
-    parts = 3 if module.average is None else 4
-    return parts * sum(p.numel() * p.element_size() for p in module.network.parameters())
-
-
-def _model_size(network: Network) -> int:
-    return 4 * sum(parameter.numel() for parameter in network.parameters())
+    parts = 3 if config.training.ema is None else 4
+    return parts * sum(p.numel() * p.element_size() for p in network.parameters())
 
 
 def _weights(network: Network) -> dict[str, Any]:

@@ -20,6 +20,18 @@ _SPARE = 5.0  # seconds a process may take from the last save to its end
 Result = TypeVar("Result")
 
 
+def seconds_to_stop(step: float, saving: float) -> float:
+    """Say how long before its time limit a run begins to stop.
+
+    Two steps, since the processes agree one late; saving may take longer than last time.
+
+    Args:
+        step: seconds that a step takes.
+        saving: seconds that a checkpoint takes.
+    """
+    return 2 * step + 2 * saving + _SPARE
+
+
 class StopNow(BaseException):
     """Stop at once: Ctrl-C came twice, or there is nothing yet that would have to be saved."""
 
@@ -42,8 +54,7 @@ class StopRequest:
         self._step = self._saving = 0.0  # seconds
 
     def __bool__(self) -> bool:
-        # Two steps, since the processes agree one late; saving may take longer than last time.
-        needed = 2 * self._step + 2 * self._saving + _SPARE
+        needed = seconds_to_stop(self._step, self._saving)
         if self.reason is None and self.seconds_left is not None and self.seconds_left < needed:
             self.reason = "the time limit"
         return self.reason is not None

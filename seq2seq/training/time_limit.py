@@ -39,6 +39,18 @@ def seconds_allowed(
     )
 
 
+def seconds_of_job(environment: Mapping[str, str] = os.environ) -> float | None:
+    """Say how many seconds this SLURM job may take; none without a limit.
+
+    They count from its start, or from now where an older SLURM doesn't tell when that was.
+    """
+    left = seconds_allowed(None, environment)
+    start = environment.get("SLURM_JOB_START_TIME", "")
+    if left is None or not (start.isascii() and start.isdigit()):
+        return left
+    return float(environment["SLURM_JOB_END_TIME"]) - float(start)
+
+
 def forecast(seconds_per_step: float, step: int, steps: int, seconds_left: float) -> str:
     """Say whether the steps that are left fit in the time that is left.
 

@@ -187,3 +187,20 @@ def test_a_process_that_has_run_out_computes_a_pair_at_weight_zero(split: Prepar
     assert filling.examples.tolist() == steps[0].batches[0].examples.tolist()
     assert filling.target_output.tolist()[-1] == EOS
     assert [step.target_tokens for step in steps] == [15, 15]
+
+
+@pytest.mark.parametrize("tokens_per_device", [25, 60, 1000])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_widest_step_has_the_largest_micro_batch(
+    mixed: PreparedSplit, tokens_per_device: int, rank: int
+):
+    steps = steps_of(
+        mixed, tokens_per_step=40, tokens_per_device=tokens_per_device, rank=rank, world_size=2
+    )
+
+    def largest(step: Step) -> int:
+        return max(b.source.numel() + b.target_input.numel() for b in step.batches if b.weight)
+
+    epoch = [largest(steps[Position(1, batch)]) for batch in range(steps.epoch_length(1))]
+    assert min(epoch) < max(epoch)
+    assert largest(steps[steps.widest(1)]) == max(epoch)

@@ -332,7 +332,7 @@ def test_processes_that_start_together_prepare_once(
 ):
     config = make_config()
     with ThreadPoolExecutor(3) as pool:
-        manifests = list(pool.map(lambda _: prepare(config), range(3)))
+        manifests = list(pool.map(prepare, [config] * 3))
     assert manifests[0] == manifests[1] == manifests[2]
     said = capsys.readouterr().err
     assert said.count("learning the vocabulary") == 1

@@ -234,3 +234,23 @@ def test_what_cannot_be_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file/run can't be written: Not a directory"):
         RunLock(tmp_path / "file" / "run").acquire()
+
+
+def test_whoever_asks_is_told_who_is_at_work(tmp_path: Path, holder: Holder) -> None:
+    found = RunLock(tmp_path).holder()
+    assert found is not None
+    assert f"process {holder.process.pid} on {socket.gethostname()}, job 4711" == str(found)
+    as_if_elsewhere(tmp_path)
+    assert str(RunLock(tmp_path).holder()).startswith(f"process {holder.process.pid} on elsewhere")
+    assert holder.check() == "still"
+
+
+def test_a_dead_owner_and_an_empty_folder_have_nobody_at_work(
+    tmp_path: Path, holder: Holder
+) -> None:
+    holder.process.kill()
+    holder.process.wait()
+    before = sorted(tmp_path.iterdir())
+    assert RunLock(tmp_path).holder() is None
+    assert RunLock(tmp_path / "none").holder() is None
+    assert sorted(tmp_path.iterdir()) == before
