@@ -34,7 +34,8 @@ def contradictions(devices: int | None, environment: Mapping[str, str] = os.envi
     """
     found = [one_task_of_several(environment)] if devices != 1 else []
     if "WORLD_SIZE" not in environment:
-        found += [without_srun(environment), bound_to_fewer(usable_cpus(), environment)]
+        found.append(without_srun(environment) if devices is None else "")
+        found.append(bound_to_fewer(usable_cpus(), environment))
     return [sentence for sentence in found if sentence and LAUNCHED not in environment]
 
 

@@ -80,7 +80,8 @@ def _unlike(folder: Path, everyone: list[Prepared]) -> list[Finding]:
             found = f"{folder} is on {where}, but rank 0 on {first.host} has none"
             findings.append(failure("data", found, cure))
         elif process.mistake:
-            findings.append(failure_of("data", UserError(process.mistake), cure))
+            found = failure_of("data", UserError(process.mistake), cure)
+            findings.append(found._replace(found=f"{found.found} (seen from {where})"))
     if findings:
         return findings
     for rank, process in enumerate(others, start=1):

@@ -73,7 +73,8 @@ def without_srun(environment: Mapping[str, str] = os.environ) -> str:
         return ""
     return (
         f"SLURM_NTASKS={tasks}, but SLURM_STEP_ID is not set: seq2seq was started without srun, so"
-        " it is one process; in the job script, write `srun --kill-on-bad-exit=1 seq2seq …`"
+        " it is one process; in the job script, write `srun --kill-on-bad-exit=1 seq2seq …`, or set"
+        " trainer.devices"
     )
 
 

@@ -89,9 +89,11 @@ def _check_job(config: Config, place: Place) -> None:
     mistake = one_task_of_several()
     if mistake and config.trainer.devices != 1:
         raise UserError(mistake)
-    if place.launcher not in ("torchrun", "seq2seq"):
-        for trouble in filter(None, (without_srun(), bound_to_fewer(usable_cpus()))):
-            say(trouble)
+    if place.launcher in ("torchrun", "seq2seq"):
+        return
+    alone = without_srun() if config.trainer.devices is None else ""
+    for trouble in filter(None, (alone, bound_to_fewer(usable_cpus()))):
+        say(trouble)
 
 
 def _heed_early_stop(stop: StopRequest, group: Group, folder: RunFolder) -> None:
