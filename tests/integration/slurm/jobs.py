@@ -2,7 +2,6 @@
 
 import re
 import sys
-from pathlib import Path
 
 import torch
 
@@ -42,10 +41,14 @@ class Training:
         self.config = self.config.model_copy(update={"training": training})
         self.path.write_text(dump_config(self.config), encoding="utf-8")
 
-    def submit(self, cluster: Cluster, *options: object, pace: float = 0.3) -> Job:
-        """Submit it on two nodes with two tasks each."""
+    def submit(self, cluster: Cluster, *words: str, pace: float = 0.3) -> Job:
+        """Submit it on two nodes with two tasks each; words are options, or settings."""
+        options = [word for word in words if word.startswith("-")]
+        settings = [word for word in words if not word.startswith("-")]
         command = f"{sys.executable} -m tests.integration.slurm.pacer {pace}"
-        return submit(cluster, "train", *TWO_BY_TWO, *options, self.path, SEQ2SEQ=command)
+        return submit(
+            cluster, "train", *TWO_BY_TWO, *options, self.path, *settings, SEQ2SEQ=command
+        )
 
     def step(self) -> int:
         """The last step that was logged."""
@@ -79,7 +82,3 @@ class Training:
 def last_start(job: Job) -> str:
     """What a job has written since it was started last."""
     return re.split(r"\d\d:\d\d:\d\d job \S+, start", job.log())[-1]
-
-
-def scores_of(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines()

@@ -1,6 +1,7 @@
 """Training jobs on two nodes: whatever happens to a job, it goes on and ends as if it hadn't."""
 
 import random
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -181,3 +182,32 @@ def test_a_second_job_on_one_run_folder_is_refused_and_named(
     assert "is in use by process" in second.log()
     assert f"job {job.id}" in second.log()
     assert job.state == "RUNNING"
+
+
+@pytest.mark.long
+def test_a_task_that_hangs_is_named_and_ends_the_job(
+    fresh_cluster: Callable[..., Cluster], training: Training
+) -> None:
+    cluster = fresh_cluster()
+    job = training.submit(cluster, "trainer.timeout=0.3")
+    wait_for_step(training, job, 4)
+    cluster.run("pkill", "-STOP", "-o", "-f", "slurm.pacer", on="node2")
+    job.wait("FAILED", seconds=120)
+    late = r"rank [23] of 4 \(PID \d+ on node2\) (is gone|has not come past step)"
+    assert re.search(late, job.log())
+    assert "--resume goes on from the last checkpoint" in job.log()
+
+
+@pytest.mark.long
+def test_data_that_one_node_does_not_see_ends_the_job_with_a_sentence(
+    fresh_cluster: Callable[..., Cluster], tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    config = prepared(make_config(tmp_path, data={"folder": tmp_path / "disk/data"}))
+    cluster = fresh_cluster()
+    cluster.run("mount", "-t", "tmpfs", "tmpfs", tmp_path / "disk", on="node2")
+    job = submit(cluster, "train", *TWO_BY_TWO, config.rename(tmp_path / "config.yaml"))
+    job.wait("FAILED", seconds=120)
+    assert "isn't there on node2" in job.log()
+    assert "disk that all nodes share" in job.log()
+    assert not (tmp_path / "run/checkpoints").exists()
