@@ -111,11 +111,15 @@ def train(
     stop.install()  # before anything that takes long to import
     try:
         from seq2seq.config_file import load_config
+        from seq2seq.parallel.slurm import seconds_to_end
         from seq2seq.training.time_limit import seconds_allowed
 
         settings = load_config(config, overrides or ())
-        stop.limit(seconds_allowed(time_limit))
+        limit = None if time_limit is None else seconds_allowed(time_limit)
         place = _find_place(settings.trainer.devices)
+        if limit is None and place.is_first:  # who asks to stop, stops all
+            limit = seconds_to_end()
+        stop.limit(limit)
         from seq2seq.training.boundary import is_stopped
         from seq2seq.training.run import train as run
 
@@ -136,7 +140,9 @@ def train(
 
 def _stopped(place: "Place | None") -> int:
     """The status after a stop on request; torchrun would start all anew after any but 0."""
-    return 0 if place is not None and place.is_restarted else 75
+    restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")
+    in_job = "SLURM_JOB_ID" in os.environ and restarts == "0"  # which mustn't count as completed
+    return 0 if place is not None and place.is_restarted and not in_job else 75
 
 
 @app.command()
@@ -178,9 +184,12 @@ def doctor(
             place = _find_place(settings.trainer.devices)
         except UserError as error:
             mistakes.append(str(error))
-        from seq2seq.doctor.examination import contradictions, examine
+        from seq2seq.doctor.examination import examine
+        from seq2seq.parallel.place import usable_cpus
+        from seq2seq.parallel.slurm import contradictions
 
-        mistakes += contradictions(settings.trainer.devices)
+        for sentences in contradictions(settings.trainer.devices, usable_cpus()):
+            mistakes += sentences
         if place is None:
             raise UserError("\n".join(mistakes))
         complete = config is not None

@@ -5,15 +5,15 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow
-from filelock import SoftFileLease, Timeout
 
 from seq2seq import __version__
+from seq2seq.claims import Claims
 from seq2seq.config import Config, SampleCorpus
 from seq2seq.data.base_vocabulary import base_vocabularies, say_what_is_unknown
 from seq2seq.data.corpus import SPLITS, Corpus, Split, open_corpus
@@ -24,7 +24,6 @@ from seq2seq.terminal import Progress, say
 from seq2seq.vocabulary import Vocabularies, blank, train_vocabularies
 
 _CHUNK = 2000  # pairs encoded and written at a time
-_LEASE = 30.0  # seconds without a sign of life after which another process counts as gone
 _DISK_DELAY = 30.0  # seconds until other nodes see a new folder on a shared disk
 _BASE_VOCABULARY = "base.vocabulary"
 _IDS = pyarrow.list_(pyarrow.uint32())
@@ -73,24 +72,18 @@ def _alone(folder: Path) -> Generator[None]:
     """Keep the making of a data folder to one process: jobs that share one may start together.
 
     Raises:
-        DataError: nothing can be written there.
+        UserError: nothing can be written there.
     """
-    lock = folder.with_name(f".{folder.name}.lock")
-    lease = SoftFileLease(lock, lease_duration=_LEASE, poll_interval=1.0)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lease.acquire(timeout=0)
-        except Timeout:
+    claims, name, told = Claims(folder.parent), f".{folder.name}", False
+    while True:
+        with claims.take(name) as is_ours:
+            if is_ours:
+                yield
+                return
+        if not told:
             say(f"another process is preparing {folder}: waiting for it")
-            lease.acquire()  # its data folder, or its place if it ends without one
-    except OSError as error:
-        raise DataError(f"{folder} can't be written: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            lease.release()
+            told = True
+        claims.wait([name])  # until its end, or a sign of life
 
 
 def prepared_before(config: Config) -> Manifest:

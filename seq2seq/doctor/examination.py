@@ -1,9 +1,8 @@
 """The doctor's round: each check in its turn, by all processes together, and one report."""
 
-import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,28 +14,13 @@ from seq2seq.doctor.rehearsal import Times
 from seq2seq.errors import CommonError, LostProcessError, UserError
 from seq2seq.parallel.group import Group, meet
 from seq2seq.parallel.launcher import launched
-from seq2seq.parallel.place import LAUNCHED, Place, usable_cpus
-from seq2seq.parallel.slurm import bound_to_fewer, one_task_of_several, without_srun
+from seq2seq.parallel.place import Place
+from seq2seq.parallel.slurm import seconds_in_all
 from seq2seq.terminal import complain
 from seq2seq.training.run import SAVED
 from seq2seq.training.run_folder import Room
-from seq2seq.training.time_limit import seconds_of_job
 
 _HELD = (signal.SIGINT, signal.SIGTERM)  # until a process that is started can end orderly
-
-
-def contradictions(devices: int | None, environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Say what SLURM's variables contradict, as training would refuse or tell it.
-
-    Args:
-        devices: as in `trainer.devices`.
-        environment: SLURM's variables, and those by which torchrun and `seq2seq` start processes.
-    """
-    found = [one_task_of_several(environment)] if devices != 1 else []
-    if "WORLD_SIZE" not in environment:
-        found.append(without_srun(environment) if devices is None else "")
-        found.append(bound_to_fewer(usable_cpus(), environment))
-    return [sentence for sentence in found if sentence and LAUNCHED not in environment]
 
 
 def examine(
@@ -179,7 +163,7 @@ class _Round:
         if not would_run(self._findings):
             return
         times = times._replace(start=max(group.gather(times.start)), step=tried.time_steps())
-        limit = group.share(seconds_of_job())
+        limit = group.share(seconds_in_all())
         self._findings += rehearsal.judge_times(times, steps, limit)
 
     def _report(self) -> None:

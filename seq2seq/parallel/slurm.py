@@ -3,7 +3,9 @@
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from seq2seq.terminal import say
 
@@ -39,7 +41,9 @@ def start_again(environment: Mapping[str, str] = os.environ) -> bool:
         done = subprocess.run(
             ["scontrol", "requeue", name], capture_output=True, text=True, timeout=_PATIENCE
         )
-        failure = done.stderr.strip() if done.returncode else ""
+        failure = ""
+        if done.returncode:
+            failure = done.stderr.strip() or f"status {done.returncode}"
     except (OSError, subprocess.TimeoutExpired) as error:
         failure = str(error)
     if failure:
@@ -49,7 +53,76 @@ def start_again(environment: Mapping[str, str] = os.environ) -> bool:
     return True
 
 
-def one_task_of_several(environment: Mapping[str, str] = os.environ) -> str:
+def seconds_to_end(environment: Mapping[str, str] = os.environ) -> float | None:
+    """Say how many seconds are left until this job must end.
+
+    SLURM tells it by a variable, older ones only when asked.
+
+    Returns:
+        Seconds; none without a limit, outside of a job, and where there is nobody to ask.
+    """
+    end = environment.get("SLURM_JOB_END_TIME", "")
+    if end.isascii() and end.isdigit():
+        return float(end) - time.time()
+    name = job_name(environment)
+    if not name or shutil.which("squeue") is None:
+        return None
+    # What a person has set for their own eyes is left out.
+    kept = {key: value for key, value in environment.items() if not key.startswith("SQUEUE_")}
+    try:
+        done = subprocess.run(
+            ["squeue", "--noheader", f"--job={name}", "--format=%e"],
+            env=kept | {"SLURM_TIME_FORMAT": "%s"},
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    end = done.stdout.strip()
+    return float(end) - time.time() if end.isascii() and end.isdigit() else None
+
+
+def seconds_in_all(environment: Mapping[str, str] = os.environ) -> float | None:
+    """Say how many seconds this job may take; none without a limit.
+
+    They count from its start, or from now where an older SLURM doesn't tell when that was.
+    """
+    left, start = seconds_to_end(environment), environment.get("SLURM_JOB_START_TIME", "")
+    if left is None or not (start.isascii() and start.isdigit()):
+        return left
+    return left + time.time() - float(start)
+
+
+class Contradictions(NamedTuple):
+    """Sentences on variables of a job that disagree, each with what to change in its script."""
+
+    mistakes: list[str]
+    """Of what training can't go on with."""
+    remarks: list[str]
+    """Of what leaves devices idle, or CPUs."""
+
+
+def contradictions(
+    devices: int | None, usable: int, environment: Mapping[str, str] = os.environ
+) -> Contradictions:
+    """Find what disagrees in SLURM's variables.
+
+    Args:
+        devices: as in `trainer.devices`.
+        usable: CPUs that this process may run on.
+        environment: the variables; where torchrun or `seq2seq` has started the process, it is they
+            that count the processes.
+    """
+    if "WORLD_SIZE" in environment:
+        return Contradictions([], [])
+    mistakes = [_one_task_of_several(environment)] if devices != 1 else []
+    remarks = [_without_srun(environment)] if devices is None else []
+    remarks.append(_bound_to_fewer(usable, environment))
+    return Contradictions(list(filter(None, mistakes)), list(filter(None, remarks)))
+
+
+def _one_task_of_several(environment: Mapping[str, str]) -> str:
     """Say that srun has started one task where the job script asks for several on each node.
 
     That is the trace of a `--ntasks` that contradicts `--ntasks-per-node`; the others would be
@@ -66,7 +139,7 @@ def one_task_of_several(environment: Mapping[str, str] = os.environ) -> str:
     )
 
 
-def without_srun(environment: Mapping[str, str] = os.environ) -> str:
+def _without_srun(environment: Mapping[str, str]) -> str:
     """Say that a job has several tasks, of which a process started without srun knows nothing."""
     tasks = environment.get("SLURM_NTASKS", "1")
     if "SLURM_JOB_ID" not in environment or "SLURM_STEP_ID" in environment or tasks == "1":
@@ -78,13 +151,8 @@ def without_srun(environment: Mapping[str, str] = os.environ) -> str:
     )
 
 
-def bound_to_fewer(usable: int, environment: Mapping[str, str] = os.environ) -> str:
-    """Say that this task is bound to fewer CPUs than the job has for it.
-
-    Args:
-        usable: CPUs that the process may run on.
-        environment: SLURM's variables.
-    """
+def _bound_to_fewer(usable: int, environment: Mapping[str, str]) -> str:
+    """Say that this task is bound to fewer CPUs than the job has for it."""
     given = environment.get("SLURM_CPUS_PER_TASK", "")
     there = os.cpu_count() or 1
     if "SLURM_STEP_ID" not in environment or not given.isdigit():

@@ -18,6 +18,7 @@ from filelock import SoftFileLease, Timeout
 
 from seq2seq.errors import ModelError, UserError
 from seq2seq.files import write_whole
+from seq2seq.parallel.slurm import job_name
 from seq2seq.terminal import say
 
 _SPACE = "/proc/self/ns/pid"  # Linux's
@@ -192,6 +193,6 @@ def _this_process() -> Owner:
         process=os.getpid(),
         host=socket.gethostname(),
         space=os.readlink(_SPACE) if os.path.islink(_SPACE) else "",
-        job=os.environ.get("SLURM_JOB_ID", ""),
+        job=job_name(),
         restarts=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -18,13 +19,7 @@ from seq2seq.parallel.device import choose_device
 from seq2seq.parallel.group import Group, meet
 from seq2seq.parallel.launcher import launched
 from seq2seq.parallel.place import Place, usable_cpus, usable_threads
-from seq2seq.parallel.slurm import (
-    bound_to_fewer,
-    job_name,
-    one_task_of_several,
-    start_again,
-    without_srun,
-)
+from seq2seq.parallel.slurm import contradictions, job_name, start_again
 from seq2seq.scoring import Score, Scores
 from seq2seq.terminal import Progress, say
 from seq2seq.training.base import freeze
@@ -59,13 +54,14 @@ def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> R
         UserError: the data or the run folder can't be used.
         StopNow: `stop` was set before there was anything to save, or Ctrl-C came twice.
     """
-    _check_job(config, place)
+    _check_job(config)
     folder = RunFolder(config, resume=resume)
     check_loggers(config.monitoring)
     device = choose_device(config.trainer.accelerator, place)
+    heed = partial(_give_up, stop, place, folder)
     with (
         launched(place, hold=SIGNALS) as place,
-        meet(place, timeout=config.trainer.timeout, heed=stop.give_up) as meeting,
+        meet(place, timeout=config.trainer.timeout, heed=heed) as meeting,
     ):
         meeting.wait_for_first(f"preparing {config.data.folder}")
         if place.is_first:
@@ -80,20 +76,27 @@ def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> R
                 return _Run(config, group, device, folder, stop).go()
 
 
-def _check_job(config: Config, place: Place) -> None:
+def _check_job(config: Config) -> None:
     """Refuse to train where SLURM's variables disagree; tell what will merely be slow.
 
     Raises:
         UserError: one task runs where there should be several, and nobody has said that it may.
     """
-    mistake = one_task_of_several()
-    if mistake and config.trainer.devices != 1:
-        raise UserError(mistake)
-    if place.launcher in ("torchrun", "seq2seq"):
-        return
-    alone = without_srun() if config.trainer.devices is None else ""
-    for trouble in filter(None, (alone, bound_to_fewer(usable_cpus()))):
-        say(trouble)
+    mistakes, remarks = contradictions(config.trainer.devices, usable_cpus())
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    for remark in remarks:
+        say(remark)
+
+
+def _give_up(stop: StopRequest, place: Place, folder: RunFolder) -> None:
+    """End waiting for a process that doesn't come, if this one was asked to stop long ago."""
+    try:
+        stop.give_up()
+    except StopNow:
+        if place.is_first:
+            _ask_for_another_start(folder, stop, got_on=False)
+        raise
 
 
 def _heed_early_stop(stop: StopRequest, group: Group, folder: RunFolder) -> None:
@@ -103,6 +106,7 @@ def _heed_early_stop(stop: StopRequest, group: Group, folder: RunFolder) -> None
     if stop.reason is not None:
         if group.place.is_first:
             _ask_for_another_start(folder, stop, got_on=False)
+        group.gather(None)  # srun ends the first one as soon as another has gone
         raise StopNow
 
 
@@ -110,13 +114,14 @@ def _ask_for_another_start(folder: RunFolder, stop: StopRequest, *, got_on: bool
     """Have SLURM start this job again, or leave a mark for the job script.
 
     A run that its time limit stops before it has got on would be started again for ever. A SIGTERM
-    may be a preemption or a cancellation, of which the script lives to see the first alone.
+    may be a preemption, a cancellation or the time limit, of which the script lives to see the
+    first alone.
     """
-    if stop.by_hand or not (got_on or stop.is_long_before_limit):
+    of_use = got_on or stop.is_long_before_limit or stop.reason == "SIGTERM"
+    if stop.by_hand or not of_use:
         return
-    if job_name() and stop.reason != "SIGTERM" and start_again():
-        return
-    folder.ask_for_another_start()
+    if stop.reason == "SIGTERM" or not job_name() or not start_again():
+        folder.ask_for_another_start()
 
 
 class _Run(NamedTuple):

@@ -17,6 +17,7 @@ from seq2seq.files import clear_leftovers, write_whole
 from seq2seq.model.network import Network
 from seq2seq.model_folder import Model, save_model
 from seq2seq.parallel.group import Group
+from seq2seq.parallel.slurm import job_name
 from seq2seq.terminal import complain, say
 from seq2seq.training.base import start_from_base
 from seq2seq.training.checkpoint import (
@@ -63,7 +64,8 @@ class RunFolder:
 
     @property
     def _requeue(self) -> Path:
-        return self.path / "requeue"
+        name = job_name()  # whose script alone is to heed it
+        return self.path / (f"requeue-{name}" if name else "requeue")
 
     def refuse_to_overwrite(self) -> None:
         """Make sure that there is no run in it that isn't to go on.

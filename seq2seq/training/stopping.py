@@ -72,7 +72,7 @@ class StopRequest:
     @property
     def is_long_before_limit(self) -> bool:
         """Whether it can't be the time limit that has asked, nor SLURM's signal before it."""
-        return self.seconds_left is None or self.seconds_left > _LONG
+        return self.seconds_left is not None and self.seconds_left > _LONG
 
     def limit(self, seconds: float | None) -> None:
         """Ask to stop so early that all is saved in this time from now, if there is a limit.

@@ -162,18 +162,25 @@ def test_a_gpu_that_is_not_there(config: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("words", "place", "said"),
     [
-        (slurm_tasks(2)[0], ["`trainer.devices` is 3", "SLURM_STEP_TASKS_PER_NODE=2", "#SBATCH"]),
         (
+            ["trainer.devices=3"],
+            slurm_tasks(2)[0],
+            ["`trainer.devices` is 3", "SLURM_STEP_TASKS_PER_NODE=2", "#SBATCH"],
+        ),
+        (
+            ["trainer.devices=3"],
             slurm_tasks(1)[0] | {"SLURM_NTASKS_PER_NODE": 2},
             ["SLURM_NTASKS=1", "SLURM_NTASKS_PER_NODE=2", "#SBATCH --ntasks-per-node=2"],
         ),
-        ({"SLURM_JOB_ID": 1, "SLURM_NTASKS": 4}, ["SLURM_NTASKS=4", "SLURM_STEP_ID", "srun"]),
+        ([], {"SLURM_JOB_ID": 1, "SLURM_NTASKS": 4}, ["SLURM_NTASKS=4", "SLURM_STEP_ID", "srun"]),
     ],
 )
-def test_contradictions_end_with_2(config: Path, place: dict[str, object], said: list[str]) -> None:
-    end = Process("doctor", config, "trainer.devices=3", place=place).finish()
+def test_contradictions_end_with_2(
+    config: Path, words: list[str], place: dict[str, object], said: list[str]
+) -> None:
+    end = Process("doctor", config, *words, place=place).finish()
     assert (end.status, end.output) == (2, ""), end
     assert all(words in end.messages for words in said), end.messages
     assert "Traceback" not in end.messages

@@ -350,6 +350,6 @@ def test_a_job_of_an_array_is_put_back_into_the_queue(
     end = process.finish()
     assert end.status == 75
     assert asks.read_text() == asked
-    assert (folder / "requeue").exists() == (not asked)
+    assert (folder / "requeue-4714_7").exists() == (not asked)
     assert ("scontrol is not on PATH" in end.messages) == (not scontrol)
     assert "Traceback" not in end.messages

@@ -307,9 +307,11 @@ def test_a_stop_after_which_there_is_more_to_do_leaves_a_mark_for_job_scripts(
     run_until(config, 5, monkeypatch)
     assert mark.exists()
     run_until(config, 5, monkeypatch)
-    assert mark.exists(), "it got nowhere, but had all the time"
+    assert not mark.exists(), "it got nowhere, perhaps in all its time"
+    run_until(config, 5, monkeypatch, seconds=3600.0)
+    assert mark.exists(), "it got nowhere, but had more time"
     run_until(config, 5, monkeypatch, seconds=600.0)
-    assert not mark.exists(), "it got nowhere in what may be all its time"
+    assert not mark.exists(), "it got nowhere, and had little more time"
     run_until(config, 8, monkeypatch, seconds=600.0)
     assert mark.exists()
     run(config, resume=True)

@@ -114,7 +114,10 @@ def test_a_port_that_is_taken(cluster: Cluster, config: Path) -> None:
 @LONG
 @pytest.mark.parametrize(
     ("hidden", "sentence"),
-    [("disk", "there is no folder {data} on node2 (rank 2)"), ("disk/data", "on node2 (rank 2)")],
+    [
+        ("disk", "there is no folder {data} on node2 (rank 2)"),
+        ("disk/data", "seen from node2 (rank 2)"),
+    ],
 )
 def test_a_data_folder_that_one_node_lacks(
     hidden: str, sentence: str, fresh_cluster: Callable[..., Cluster], tmp_path: Path

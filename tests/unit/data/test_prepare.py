@@ -340,17 +340,14 @@ def test_processes_that_start_together_prepare_once(
     assert sorted(config.data.folder.parent.glob(".*")) == [], "nothing is left beside it"
 
 
-def test_a_lock_of_a_process_that_was_killed_is_taken_over(
-    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("seq2seq.data.prepare._LEASE", 1.0)
+def test_a_claim_of_a_process_that_was_killed_does_not_hold_up_the_next(make_config: MakeConfig):
     config = make_config()
-    lock = config.data.folder.parent / f".{config.data.folder.name}.lock"
+    claim = config.data.folder.parent / f".{config.data.folder.name}.claim"
     code = (
-        f"import filelock, os; l = filelock.SoftFileLease({str(lock)!r}); l.acquire(); os._exit(0)"
+        f"import filelock, os; l = filelock.SoftFileLease({str(claim)!r}); l.acquire(); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert lock.exists()
+    assert claim.exists()
     prepare(config)
 
 

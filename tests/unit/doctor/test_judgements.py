@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from seq2seq.config import Config
-from seq2seq.doctor.examination import contradictions
 from seq2seq.doctor.findings import Finding
 from seq2seq.doctor.folders import check_data, check_disk, check_run
 from seq2seq.doctor.network import judge_speed, not_met, unresolved
@@ -16,7 +15,6 @@ from seq2seq.parallel.group import Group
 from seq2seq.parallel.place import Place
 from seq2seq.training.lock import RunLock
 from seq2seq.training.run_folder import Room
-from seq2seq.training.time_limit import seconds_of_job
 from tests.unit.doctor.test_machine import process, worst
 
 TWO = Place(world_size=2, local_size=1, address="no.such.host.invalid", port=1)
@@ -85,12 +83,6 @@ def test_time(limit: float | None, level: str, said: str) -> None:
     assert found.level == level
     assert said in found.found
     assert bool(found.cure) == (level != "fine")
-
-
-def test_the_time_of_a_job_counts_from_its_start() -> None:
-    times = {"SLURM_JOB_START_TIME": "1000", "SLURM_JOB_END_TIME": "8200"}
-    assert seconds_of_job(times) == 7200.0
-    assert seconds_of_job({}) is None
 
 
 def config(folder: Path, **corpus: object) -> Config:
@@ -189,20 +181,3 @@ def test_a_folder_that_is_no_data_folder(tmp_path: Path) -> None:
     assert found.level == "failure"
     assert "is no data folder" in found.found
     assert "choose another data.folder" in found.cure
-
-
-def test_all_contradictions_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 4096)
-    variables = {
-        "SLURM_JOB_ID": "1",
-        "SLURM_STEP_ID": "0",
-        "SLURM_NTASKS": "1",
-        "SLURM_NTASKS_PER_NODE": "2",
-        "SLURM_CPUS_PER_TASK": "4000",
-    }
-    one_task, bound = contradictions(None, variables)
-    assert "SLURM_NTASKS_PER_NODE=2" in one_task
-    assert "SLURM_CPUS_PER_TASK=4000" in bound
-    assert contradictions(1, variables) == [bound], "one task is meant"
-    assert contradictions(None, variables | {"WORLD_SIZE": "2"}) == [one_task]
-    assert not contradictions(None, variables | {"WORLD_SIZE": "2", "SEQ2SEQ_LAUNCHED": "1"})

@@ -2,16 +2,17 @@
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
 from seq2seq.parallel.slurm import (
-    bound_to_fewer,
+    contradictions,
     job_name,
-    one_task_of_several,
+    seconds_in_all,
+    seconds_to_end,
     start_again,
-    without_srun,
 )
 
 STEP = {"SLURM_JOB_ID": "4713", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "1"}
@@ -49,20 +50,28 @@ def test_the_name_of_a_job(variables: dict[str, str], name: str) -> None:
     ],
 )
 def test_one_task_where_there_should_be_several(variables: dict[str, str], found: bool) -> None:
-    sentence = one_task_of_several(variables)
-    assert bool(sentence) == found
-    if found:
+    mistakes = contradictions(None, 64, variables).mistakes
+    assert contradictions(2, 64, variables).mistakes == mistakes
+    assert contradictions(1, 64, variables).mistakes == [], "one is meant"
+    assert bool(mistakes) == found
+    for sentence in mistakes:
         assert "SLURM_NTASKS=1" in sentence
         assert "SLURM_NTASKS_PER_NODE=2" in sentence
         assert "#SBATCH --ntasks-per-node=2" in sentence
 
 
+def remark(devices: int | None, usable: int, variables: dict[str, str]) -> str:
+    return "; ".join(contradictions(devices, usable, variables).remarks)
+
+
 def test_a_job_of_several_tasks_without_srun() -> None:
     script = {"SLURM_JOB_ID": "4713", "SLURM_NTASKS": "4"}
-    assert "SLURM_NTASKS=4" in without_srun(script)
-    assert not without_srun(script | {"SLURM_STEP_ID": "0"})
-    assert not without_srun(script | {"SLURM_NTASKS": "1"})
-    assert not without_srun({})
+    assert "SLURM_NTASKS=4" in remark(None, 64, script)
+    assert not remark(4, 64, script), "the processes are started by trainer.devices"
+    assert not remark(None, 64, script | {"WORLD_SIZE": "4"}), "torchrun has started them"
+    assert not remark(None, 64, script | {"SLURM_STEP_ID": "0"})
+    assert not remark(None, 64, script | {"SLURM_NTASKS": "1"})
+    assert not remark(None, 64, {})
 
 
 def test_a_task_that_is_bound_to_fewer_cpus_than_it_was_given(
@@ -70,20 +79,20 @@ def test_a_task_that_is_bound_to_fewer_cpus_than_it_was_given(
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
     given = STEP | {"SLURM_CPUS_PER_TASK": "8"}
-    sentence = bound_to_fewer(1, given)
+    sentence = remark(1, 1, given)
     assert "SLURM_CPUS_PER_TASK=8" in sentence
     assert "1 of the node's 16" in sentence
     assert "SRUN_CPUS_PER_TASK is not set" in sentence
     assert "export SRUN_CPUS_PER_TASK" in sentence
-    assert not bound_to_fewer(8, given)
-    assert not bound_to_fewer(1, STEP)
+    assert not remark(1, 8, given)
+    assert not remark(1, 1, STEP)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    assert not bound_to_fewer(2, given), "the node has no more"
+    assert not remark(1, 2, given), "the node has no more"
 
 
-def scontrol(folder: Path, script: str) -> dict[str, str]:
+def stand_in(folder: Path, script: str, name: str = "scontrol") -> dict[str, str]:
     """A stand-in that writes down what it was asked, and then does something."""
-    path = folder / "scontrol"
+    path = folder / name
     path.write_text(f'#!/bin/sh\necho "$*" >>{folder}/asked\n{script}\n', encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return {"SLURM_ARRAY_JOB_ID": "4714", "SLURM_ARRAY_TASK_ID": "7", "SLURM_JOB_ID": "4714"}
@@ -93,6 +102,7 @@ def scontrol(folder: Path, script: str) -> dict[str, str]:
     ("script", "started", "said"),
     [
         ("exit 0", True, "SLURM starts job 4714_7 again"),
+        ("exit 143", False, "does not start job 4714_7 again (status 143)"),
         ("echo Requested operation is presently disabled >&2; exit 1", False, "presently disabled"),
     ],
 )
@@ -104,7 +114,7 @@ def test_asking_for_another_start(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    variables = scontrol(tmp_path, script)
+    variables = stand_in(tmp_path, script)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert start_again(variables) == started
     assert (tmp_path / "asked").read_text() == "requeue 4714_7\n"
@@ -117,3 +127,27 @@ def test_without_scontrol_it_is_said(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not start_again({"SLURM_JOB_ID": "4713"})
     assert "scontrol is not on PATH here, so job 4713" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("said", "left"), [("$(($(date +%s) + 1000))", 1000.0), ("NONE", None), ("", None)]
+)
+def test_an_older_slurm_is_asked_when_the_job_must_end(
+    said: str, left: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = stand_in(tmp_path, f"echo $SQUEUE_STATES {said}", name="squeue")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    variables |= {"PATH": os.environ["PATH"], "SQUEUE_STATES": "PD"}
+    found = seconds_to_end(variables)
+    assert found == (left if left is None else pytest.approx(left, abs=30))
+    assert "--job=4714_7" in (tmp_path / "asked").read_text()
+    assert seconds_to_end({}) is None, "no job"
+
+
+def test_the_time_of_a_job_of_a_newer_slurm() -> None:
+    now = int(time.time())
+    variables = {"SLURM_JOB_ID": "4713", "SLURM_JOB_END_TIME": f"{now + 1000}"}
+    assert seconds_to_end(variables) == pytest.approx(1000, abs=30)
+    assert seconds_in_all(variables) == pytest.approx(1000, abs=30)
+    started = variables | {"SLURM_JOB_START_TIME": f"{now - 6200}"}
+    assert seconds_in_all(started) == pytest.approx(7200, abs=1)

@@ -1,7 +1,5 @@
 """How long a run may take, and whether it fits."""
 
-import time
-
 import pytest
 
 from seq2seq.errors import UserError
@@ -20,19 +18,13 @@ from seq2seq.training.time_limit import forecast, seconds_allowed
     ],
 )
 def test_times_are_read(written: str, seconds: float) -> None:
-    assert seconds_allowed(written, {"SLURM_JOB_END_TIME": "5"}) == seconds
+    assert seconds_allowed(written) == seconds
 
 
 @pytest.mark.parametrize("written", ["", "2", "h", "1:30:00", "30m2h", "-2h", "2 hours", "1.5h"])
 def test_what_is_no_time_is_refused(written: str) -> None:
     with pytest.raises(UserError, match="--time-limit must be a time such as 90m, 1h30m or 2d"):
-        seconds_allowed(written, {})
-
-
-def test_the_end_of_the_slurm_job_is_the_limit() -> None:
-    end = str(int(time.time()) + 1000)
-    assert seconds_allowed(None, {"SLURM_JOB_END_TIME": end}) == pytest.approx(1000, abs=30)
-    assert seconds_allowed(None, {}) is None
+        seconds_allowed(written)
 
 
 def test_a_run_that_fits_and_one_that_does_not() -> None:
