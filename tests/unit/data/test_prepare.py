@@ -268,7 +268,7 @@ def test_an_interrupted_prepare_leaves_what_was_there(
 def test_a_folder_that_cannot_be_made(make_config: MakeConfig, tmp_path: Path):
     (tmp_path / "file").write_text("not a folder")
     config = with_settings(make_config(), data={"folder": tmp_path / "file" / "data"})
-    with unchanged(tmp_path), pytest.raises(UserError, match="data can't be written: "):
+    with unchanged(tmp_path), pytest.raises(UserError, match="file can't be written: "):
         prepare(config)
 
 
