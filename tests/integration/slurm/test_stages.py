@@ -29,6 +29,7 @@ def written(config: Config) -> Path:
 def run(cluster: Cluster, *words: object, **variables: str) -> str:
     """Run a program of slurm/ as a user does at the head."""
     env = {"SEQ2SEQ": SEQ2SEQ, "OMP_NUM_THREADS": "1"} | variables
+    env.setdefault("SBATCH_OUTPUT", f"{cluster.home}/%x-%j.out")
     return cluster.run(*words, env=env, cwd=ROOT)
 
 
@@ -74,6 +75,53 @@ def test_a_job_that_has_the_run_folder_already_is_named(cluster: Cluster, config
         run(cluster, *words)
 
 
+def test_a_run_folder_whose_name_begins_alike_is_another(cluster: Cluster, config: Path) -> None:
+    words = ("slurm/submit", "--hold", config)
+    run(cluster, *words, f"training.folder={config.parent}/ab")
+    run(cluster, *words, f"training.folder={config.parent}/a")
+
+
+def test_a_job_that_an_array_submits_is_itself(cluster: Cluster) -> None:
+    inner = f"sbatch --parsable --output={cluster.home}/inner slurm/train.sbatch nosuch.yaml"
+    array = cluster.submit("--array=7", f"--wrap={inner}; sleep 3", cwd=ROOT)
+    array.wait("COMPLETED")
+    child = array.log().strip()
+    job = Job(cluster, child)
+    job.wait("FAILED")
+    assert f"job {child}, start 1" in job.log()
+
+
+def test_a_node_of_its_own_has_a_task_for_each_gpu_and_all_see_all(
+    cluster: Cluster, config: Path
+) -> None:
+    job = submit(
+        cluster, "doctor", "--exclusive", "--cpus-per-gpu=2", config, "trainer.accelerator=auto"
+    )
+    job.wait("COMPLETED", seconds=90)
+    assert re.search(r"^node\d +0-1 ", job.log(), re.MULTILINE), job.log()
+    assert "sees one GPU" not in job.log()
+    assert "have no process" not in job.log()
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("seed=1 it's", "a quote that is not closed"),
+        ("", "is empty"),
+        ("sed=2", "sed: unknown key"),
+    ],
+)
+def test_a_variant_that_cannot_be_read(
+    line: str, sentence: str, cluster: Cluster, config: Path
+) -> None:
+    variants = config.parent / "variants"
+    variants.write_text(f"{line}\n", encoding="utf-8")
+    job = submit(cluster, "sweep", "--array=1", config, variants)
+    job.wait("FAILED")
+    assert sentence in job.log()
+    assert not (config.parent / "run").exists()
+
+
 def test_a_job_elsewhere_than_in_the_projects_folder_says_so(
     cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -91,8 +139,7 @@ def test_a_pipeline_runs_through(cluster: Cluster, config: Path, tmp_path: Path)
     text, translation = tmp_path / "in.txt", tmp_path / "out.txt"
     text.write_text("The dog sees the cat.\n\nThe man likes the tree.\n", encoding="utf-8")
     words = ("slurm/pipeline", "--translate", text, translation, config)
-    with_logs = {f"{name}_OPTIONS": f"--output={tmp_path}/%x" for name in ("TRAIN", "EVALUATE")}
-    found = stages(cluster, run(cluster, *words, **with_logs))
+    found = stages(cluster, run(cluster, *words))
     assert list(found) == ["prepare", "train", "evaluate", "translate"]
     for job in found.values():
         job.wait("COMPLETED", seconds=120)
