@@ -143,7 +143,7 @@ class _Round:
         config = self._settings
         found, fingerprint = folders.check_data(config, group)
         self._findings += found
-        room = Room.of(config, rehearsal.sketch(config))
+        room = group.first_does(lambda: Room.of(config, rehearsal.sketch(config)))
         found, speed = folders.check_disk(config, group, room, self._patience)
         self._findings += found
         found, state = folders.check_run(config, group, fingerprint)

@@ -32,8 +32,15 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """List the checkpoints, oldest first."""
-    return sorted(folder.glob("step-*.ckpt"))
+    """List the checkpoints, oldest first.
+
+    Raises:
+        ModelError: nobody may look there.
+    """
+    try:
+        return sorted(folder.glob("step-*.ckpt"))
+    except OSError as error:
+        raise ModelError(f"{folder} can't be read: {error.strerror}") from error
 
 
 def write_checkpoint(

@@ -5,6 +5,7 @@ The disks are real ones, small and in memory, which only root can mount.
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from seq2seq.training.checkpoint import checkpoint_path, checkpoints, read_checkpoint
 from tests.integration.conftest import make_config, prepared
-from tests.integration.processes import Finished, Process, ranks, run_all
+from tests.integration.processes import ROOT, Finished, Process, ranks, run_all
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 
@@ -126,3 +127,17 @@ def test_checkpoints_that_cannot_be_written_are_refused_at_the_start(
     assert f"{folder}" in end.messages
     assert "can't be written: Read-only file system" in end.messages
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_run_folder_where_nobody_may_look_is_named(config: Path, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    os.chown(closed, 65534, 65534)
+    folder = closed / "run"
+    as_others = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    command = [*as_others, sys.executable, "-m", "seq2seq", "train", config]
+    end = subprocess.run(
+        [*command, f"training.folder={folder}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert end.returncode == 2
+    assert end.stderr.startswith(f"seq2seq: {folder}/checkpoints can't be read: Permission denied")
