@@ -81,7 +81,9 @@ def _unlike(folder: Path, everyone: list[Prepared]) -> list[Finding]:
             findings.append(failure("data", found, cure))
         elif process.mistake:
             found = failure_of("data", UserError(process.mistake), cure)
-            findings.append(found._replace(found=f"{found.found} (seen from {where})"))
+            seen = f"{found.found} (seen from {where})"
+            mended = found.cure if process is first or first.mistake else cure
+            findings.append(failure("data", seen, mended))
     if findings:
         return findings
     for rank, process in enumerate(others, start=1):
