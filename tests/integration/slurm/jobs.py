@@ -65,11 +65,11 @@ class Training:
             for step in re.findall(r"stopped at step ([\d,]+)", job.log())
         ]
 
-    def assert_equals_an_uninterrupted_run(self) -> None:
-        """Compare the end with the same run on four processes without a stop, to the bit."""
+    def assert_equals_an_uninterrupted_run(self, processes: int = 4) -> None:
+        """Compare the end with the same run on as many processes without a stop, to the bit."""
         steps, other = self.config.training.steps, self.folder.with_name("uninterrupted")
-        ends = run_all(ranks(4), "train", self.path, f"training.folder={other}")
-        assert [end.status for end in ends] == [0] * 4, ends
+        ends = run_all(ranks(processes), "train", self.path, f"training.folder={other}")
+        assert [end.status for end in ends] == [0] * processes, ends
         found, expected = (
             read_checkpoint(checkpoint_path(folder / "checkpoints", steps))
             for folder in (self.folder, other)

@@ -120,15 +120,22 @@ def test_a_job_whose_node_is_lost_goes_on_from_its_last_checkpoint(
 def test_an_old_start_whose_node_only_seemed_dead_writes_nothing_any_more(
     fresh_cluster: Callable[..., Cluster], training: Training
 ) -> None:
-    cluster = fresh_cluster(nodes=4)
-    job = training.submit(cluster)
+    cluster = fresh_cluster()
+    job = training.submit(cluster, "--nodes=1")
     wait_for_step(training, job, 6)
-    old = job.facts()["NodeList"]
-    cluster.kill_daemon(job.node())  # the first process' node: its tasks live on
+    old = job.node()
+    cluster.kill_daemon(old)  # nobody ends its tasks, which train on
     job.wait("PENDING", seconds=120)
+    job.hurry()
+    job.wait_until(lambda: "start 2 on" in job.log())
+    assert cluster.run("pgrep", "-f", "slurm.pacer", on=old), "nobody has ended them"
+    job.wait_until(lambda: "was there before SLURM started the job again" in job.log(), 120)
+    wait_until(lambda: not cluster.run("pgrep", "-f", "slurm.pacer", on=old, check=False), 30)
+    job.signal(signal.SIGUSR1)
+    job.wait("PENDING", seconds=60)
     let_it_end(training, job)
     assert job.facts()["NodeList"] != old
-    training.assert_equals_an_uninterrupted_run()
+    training.assert_equals_an_uninterrupted_run(processes=2)
 
 
 @pytest.mark.long
