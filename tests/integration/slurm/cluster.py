@@ -77,6 +77,7 @@ class Cluster:
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
             "SLURM_CONF": str(folder / "slurm.conf"),
+            "SBATCH_OUTPUT": f"{self.home}/%x-%j.out",
         }
 
     # --- Its files ---
