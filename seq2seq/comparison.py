@@ -44,6 +44,10 @@ def read_entry(path: Path) -> Entry:
             {name: str(score["signature"]) for name, score in scores.items()},
             _settings(path.parent, dict(report["search"])),
         )
+    except IsADirectoryError as error:
+        raise DataError(
+            f"{path} is a folder: name the score file in it, as in runs/NAME/model/score.json"
+        ) from error
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError) as error:

@@ -132,7 +132,7 @@ class _Work:
             if unexplained:
                 raise UserError(
                     f"{unexplained[0]} is there, but no {self._manifest.name} that says what it is"
-                    " made of: delete it, or choose another --output"
+                    " made of: choose another --output, or move it away"
                 )
             create_whole(self._manifest, _as_json(description))
         found = self._read_manifest() or {}

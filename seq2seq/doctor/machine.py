@@ -303,7 +303,7 @@ def check_cpus(processes: Sequence[Process]) -> list[Finding]:
             continue
         found = f"{_counted(len(there), 'process')} on {host} and their {threads} threads share"
         share = usable // len(there)
-        cure = f"lower trainer.threads to {share}, or leave it out"
+        cure = f"set trainer.threads={share}"
         if not share:
             cure = f"start at most {_counted(usable, 'process')} there, or ask for more CPUs"
         findings.append(remark("CPUs", f"{found} {_counted(usable, 'CPU')}", cure))

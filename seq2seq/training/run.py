@@ -1,5 +1,6 @@
 """A training run: from a config to a run folder with checkpoints, metrics and the best model."""
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
@@ -54,10 +55,10 @@ def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> R
         UserError: the data or the run folder can't be used.
         StopNow: `stop` was set before there was anything to save, or Ctrl-C came twice.
     """
-    _check_job(config)
     folder = RunFolder(config, resume=resume)
     check_loggers(config.monitoring)
     device = choose_device(config.trainer.accelerator, place)
+    _check_job(config, device)
     heed = partial(_give_up, stop, place, folder)
     with (
         launched(place, hold=SIGNALS) as place,
@@ -76,7 +77,7 @@ def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> R
                 return _Run(config, group, device, folder, stop).go()
 
 
-def _check_job(config: Config) -> None:
+def _check_job(config: Config, device: torch.device) -> None:
     """Refuse to train where SLURM's variables disagree; tell what will merely be slow.
 
     Raises:
@@ -87,6 +88,12 @@ def _check_job(config: Config) -> None:
         raise UserError("\n".join(mistakes))
     for remark in remarks:
         say(remark)
+    given = os.environ.get("SLURM_GPUS_ON_NODE")
+    if given and device.type == "cpu" and config.trainer.accelerator == "auto":
+        say(
+            f"SLURM has given {given} GPUs on this node, but torch {torch.__version__} finds none:"
+            " the CPU trains; with trainer.accelerator=cuda that would be refused"
+        )
 
 
 def _give_up(stop: StopRequest, place: Place, folder: RunFolder) -> None:

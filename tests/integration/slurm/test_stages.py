@@ -46,9 +46,11 @@ def test_a_training_of_several_nodes_and_gpus_is_accepted(cluster: Cluster) -> N
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["configs/nosuch.yaml"], "configs/nosuch.yaml: there is no such file"),
+        (["configs/nosuch.yaml"], "there is no config 'configs/nosuch.yaml'"),
         (["configs/quickstart.yaml", "training.stpes=3"], "did you mean 'training.steps'"),
         ([], "error: give a config"),
+        (["-N", "2", "configs/quickstart.yaml"], "there is no config '2'; options of sbatch stand"),
+        (["configs/quickstart.yaml", "--nodes=2"], "--nodes=2 stands after the config"),
     ],
 )
 def test_mistakes_are_found_before_the_queue(
@@ -71,8 +73,9 @@ def test_mistakes_are_the_first_that_a_job_says(cluster: Cluster) -> None:
 def test_a_job_that_has_the_run_folder_already_is_named(cluster: Cluster, config: Path) -> None:
     words = ("slurm/submit", "--hold", f"--output={config.parent}/log", config)
     first = run(cluster, *words).strip()
-    with pytest.raises(AssertionError, match=f"job {first} is for the run folder"):
-        run(cluster, *words)
+    for again in (words, ("slurm/pipeline", config)):
+        with pytest.raises(AssertionError, match=f"job {first} is for the run folder"):
+            run(cluster, *again)
 
 
 def test_a_run_folder_whose_name_begins_alike_is_another(cluster: Cluster, config: Path) -> None:
@@ -164,15 +167,19 @@ def test_a_sweep_ends_in_one_table(cluster: Cluster, config: Path, tmp_path: Pat
     variants.write_text(
         f"seed=1 training.steps=3\nseed=1 'data.folder={tmp_path}/a b'\n", encoding="utf-8"
     )
-    array = submit(cluster, "sweep", "--array=1-3", config, variants)
+    words = ("sweep", "--array=1-3", config, variants, f"training.folder={tmp_path}/sweep")
+    array = submit(cluster, *words)
     for number in (1, 2):
         Job(cluster, f"{array.id}_{number}").wait("COMPLETED", seconds=180)
     Job(cluster, f"{array.id}_3").wait("FAILED")
     assert "submit with --array=1-2" in Job(cluster, f"{array.id}_3").log()
-    table = (tmp_path / "run/table.txt").read_text(encoding="utf-8")
+    table = (tmp_path / "sweep/table.txt").read_text(encoding="utf-8")
     assert "training.steps=3" in table
     assert len(re.findall(r"^ *\d  ", table, re.MULTILINE)) == 2
-    assert "did you mean" not in table
+    variants.write_text("seed=1 training.steps=4\n", encoding="utf-8")
+    other = submit(cluster, "sweep", "--array=1", *words[2:])
+    other.wait("FAILED")
+    assert "is of another variant (seed=1 training.steps=3 ) than line 1" in other.log()
 
 
 @pytest.mark.long

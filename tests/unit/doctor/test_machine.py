@@ -152,7 +152,7 @@ def test_threads_and_cpus() -> None:
     assert all_fine(check_cpus(own)), "each is bound to a CPU of its own"
     found = worst(check_cpus([process(rank, threads=16) for rank in range(4)]))
     assert found.found == "4 processes on gpu01 and their 64 threads share 16 CPUs"
-    assert found.cure == "lower trainer.threads to 4, or leave it out"
+    assert found.cure == "set trainer.threads=4"
     found = worst(check_cpus([process(rank, cpus=frozenset({3}), threads=1) for rank in (0, 1)]))
     assert "share one CPU" in found.found
     assert "start at most one process there" in found.cure
