@@ -62,14 +62,22 @@ def whole_file(path: Path, *, check: Callable[[], None] = allowed) -> Generator[
     path = Path(os.path.realpath(path))  # a link stays, and what it leads to is replaced
     if path.exists() and not path.is_file():
         raise UserError(f"{path} can't be written: it is no plain file")
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(path) as partial:
         with partial.open("wb") as file:
             yield file
         _flush(partial)
         check()
         partial.replace(path)
+
+
+@contextmanager
+def _beside(path: Path) -> Generator[Path]:
+    """Give a place beside a file's to write at and to move from; nothing stays there."""
+    # By chance, since processes of several machines may have the same number.
+    partial = path.with_name(f".{path.name}.partial-{secrets.token_hex(8)}")
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
         _flush(path.parent)
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror or error}") from error
@@ -90,20 +98,11 @@ def create_whole(path: Path, content: bytes) -> None:
     Raises:
         UserError: it can't be written.
     """
-    # By chance, since processes of several machines may have the same number.
-    partial = path.with_name(f".{path.name}.partial-{secrets.token_hex(8)}")
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(path) as partial:
         partial.write_bytes(content)
         _flush(partial)
         with suppress(FileExistsError):
             os.link(partial, path)
-        _flush(path.parent)
-    except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def digest(path: Path) -> str:
