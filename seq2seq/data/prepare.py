@@ -45,13 +45,13 @@ def prepare(config: Config, *, overwrite: bool = False) -> Manifest:
     corpus = open_corpus(config.data, config.seed)
     settings, origin = _settings(config), corpus.origin()
 
+    if overwrite and folder.exists():
+        Manifest.load(folder, any_format=True)  # refuses to replace what is no data folder
+
     def found() -> Manifest | None:
-        if not folder.exists():
+        if overwrite or not folder.exists():
             return None
-        manifest = Manifest.load(folder, any_format=overwrite)
-        if overwrite:
-            return None
-        _refuse_changes(folder, manifest, settings, origin)
+        manifest = _unchanged(folder, settings, origin)
         say(f"{folder} is prepared already: {manifest.summary()}")
         _say_what_is_gone(manifest, origin)
         return manifest
@@ -92,10 +92,8 @@ def prepared_before(config: Config) -> Manifest:
     Raises:
         DataError: it is no data folder, or one of other settings or other text.
     """
-    manifest = Manifest.load(config.data.folder)
     origin = open_corpus(config.data, config.seed).origin()
-    _refuse_changes(config.data.folder, manifest, _settings(config), origin)
-    return manifest
+    return _unchanged(config.data.folder, _settings(config), origin)
 
 
 def prepared_by_another(config: Config) -> Manifest:
@@ -114,19 +112,18 @@ def prepared_by_another(config: Config) -> Manifest:
                 " each"
             )
         time.sleep(1.0)
+    return _unchanged(folder, _settings(config), {})
+
+
+def _unchanged(folder: Path, settings: dict[str, Any], origin: dict[str, str]) -> Manifest:
+    """Read the manifest of a folder, which must be of these settings and this text."""
     manifest = Manifest.load(folder)
-    _refuse_changes(folder, manifest, _settings(config), {})
-    return manifest
-
-
-def _refuse_changes(
-    folder: Path, manifest: Manifest, settings: dict[str, Any], origin: dict[str, str]
-) -> None:
     if changed := _changes(folder, manifest, settings, origin):
         raise DataError(
             f"the data folder {folder} is of other settings or other text ({'; '.join(changed)}):"
             " choose another data.folder, or run `seq2seq prepare` with --overwrite"
         )
+    return manifest
 
 
 def _settings(config: Config) -> dict[str, Any]:
