@@ -305,12 +305,13 @@ class Meeting:
         It would take what the machine's own name leads to, and on many that is 127.0.1.1.
         """
         here = socket.gethostname()
-        first, *others = (
+        found = (  # one after another: the first process's store has to serve all
             self._store.get(f"here/{rank}").decode().split(" ")
             for rank in range(self.place.world_size)
         )
-        elsewhere = [address for host, address in others if host != here and address]
-        towards = self.place.address if first[0] != here else next(iter(elsewhere), None)
+        towards: str | None = self.place.address
+        if next(found)[0] == here:
+            towards = next((own for host, own in found if host != here and own), None)
         if towards is not None and (name := interface_towards(towards)):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
