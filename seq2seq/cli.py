@@ -17,6 +17,8 @@ from seq2seq.errors import CommonError, LostProcessError, UserError
 from seq2seq.terminal import Progress, complain, say, speak_as, use_plain, visible
 
 if TYPE_CHECKING:
+    import torch
+
     from seq2seq.parallel.place import Place
     from seq2seq.scoring import Scores
 
@@ -46,6 +48,18 @@ def _find_place(devices: int | None) -> "Place":
     # A process that has lost another one says so in a sentence; torch would print a stack to it.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     return place
+
+
+def _device(place: "Place") -> "torch.device":
+    """Choose what a process translates on, and how many threads of the CPU are its own."""
+    import torch
+
+    from seq2seq.parallel.device import choose_device
+    from seq2seq.parallel.place import usable_threads
+
+    if place.world_size > 1:  # one alone takes torch's number, which heeds OMP_NUM_THREADS
+        torch.set_num_threads(usable_threads(place))
+    return choose_device("auto", place)
 
 
 def _version(wanted: bool | None) -> None:
@@ -188,7 +202,7 @@ def doctor(
         from seq2seq.parallel.place import usable_cpus
         from seq2seq.parallel.slurm import contradictions
 
-        for sentences in contradictions(settings.trainer.devices, usable_cpus()):
+        for sentences in contradictions(settings.trainer.devices, len(usable_cpus())):
             mistakes += sentences
         if place is None:
             raise UserError("\n".join(mistakes))
@@ -253,19 +267,13 @@ def evaluate(
     """
     _check_test_set(split, data, source, reference, lookup=lookup)
     place = _find_place(devices)
-    import torch
-
     from seq2seq import evaluation
     from seq2seq.model_folder import load_model
-    from seq2seq.parallel.device import choose_device
     from seq2seq.parallel.group import meet
     from seq2seq.parallel.launcher import launched
-    from seq2seq.parallel.place import usable_threads
     from seq2seq.translation import search_settings
 
-    if place.world_size > 1:  # one alone takes torch's number, which heeds OMP_NUM_THREADS
-        torch.set_num_threads(usable_threads(place))
-    device = choose_device("auto", place)
+    device = _device(place)
     loaded = load_model(model, device=device)
     folder = data or loaded.config.data.folder
     if source and reference:
@@ -333,28 +341,20 @@ def translate(
     if source is None or output is None:
         _translate_standard_input(model, beam, window)
         return
-    place = _find_place(None)
-    import torch
-
-    from seq2seq.parallel.device import choose_device
-    from seq2seq.parallel.place import usable_threads
+    device = _device(_find_place(None))
     from seq2seq.shared_translation import translate_file
     from seq2seq.translation import WINDOW
 
-    if place.world_size > 1:  # one alone takes torch's number, which heeds OMP_NUM_THREADS
-        torch.set_num_threads(usable_threads(place))
-    device = choose_device("auto", place)
     translate_file(model, source, output, device=device, beam=beam, window=window or WINDOW)
 
 
 def _translate_standard_input(model: Path, beam: int | None, window: int | None) -> None:
-    from seq2seq.parallel.device import choose_device
     from seq2seq.parallel.place import Place
     from seq2seq.translation import WINDOW, Translator, translate_stream
 
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
         raise UserError("there is no standard input to translate: give some with < FILE")
-    translator = Translator.load(model, beam=beam, device=choose_device("auto", Place()))
+    translator = Translator.load(model, beam=beam, device=_device(Place()))
     # A person typing wants each answer at once.
     window = window or (1 if sys.stdin.isatty() else WINDOW)
     windows = translate_stream(translator, sys.stdin.buffer, window=window)

@@ -75,7 +75,7 @@ def look(
         host=socket.gethostname(),
         tasks=place.local_size,
         versions=_versions(),
-        cpus=_cpus(),
+        cpus=usable_cpus(),
         threads=settings.threads or usable_threads(place, environment),
         device=str(device),
         gpus=tuple(torch.cuda.get_device_name(index) for index in range(number)),
@@ -100,13 +100,6 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:  # it was put there without a package manager
             versions[package] = "unknown"
     return versions
-
-
-def _cpus() -> frozenset[int]:
-    """Number the CPUs that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return frozenset(os.sched_getaffinity(0))
-    return frozenset(range(usable_cpus()))
 
 
 def _count(devices: str | None) -> int | None:

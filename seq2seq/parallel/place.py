@@ -85,10 +85,11 @@ def _said_by(place: Place, environment: Mapping[str, str]) -> str:
     return found[0] if found else ""
 
 
-def usable_cpus() -> int:
-    """Count the CPUs that this process may run on, where the system says it."""
-    bound = hasattr(os, "sched_getaffinity")  # not on a Mac
-    return len(os.sched_getaffinity(0)) if bound else os.cpu_count() or 1
+def usable_cpus() -> frozenset[int]:
+    """Number the CPUs that this process may run on, where the system says it."""
+    if hasattr(os, "sched_getaffinity"):  # not on a Mac
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
 
 
 def usable_threads(place: Place, environment: Mapping[str, str] = os.environ) -> int:
@@ -97,7 +98,7 @@ def usable_threads(place: Place, environment: Mapping[str, str] = os.environ) ->
     That is what the scheduler has bound it to, shared with the other processes of the node where
     SLURM doesn't say how many CPUs a task has: never the machine's number.
     """
-    usable = usable_cpus()
+    usable = len(usable_cpus())
     if "SLURM_CPUS_PER_TASK" in environment and place.launcher == "srun":
         return min(usable, _number(environment, "SLURM_CPUS_PER_TASK"))
     return max(1, usable // place.local_size)

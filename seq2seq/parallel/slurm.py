@@ -122,6 +122,17 @@ def contradictions(
     return Contradictions(list(filter(None, mistakes)), list(filter(None, remarks)))
 
 
+def unseen_gpus(environment: Mapping[str, str] = os.environ) -> str:
+    """Say that the job has GPUs on this node, for where torch has found none."""
+    given = environment.get("SLURM_GPUS_ON_NODE")
+    if not given:
+        return ""
+    return (
+        f"SLURM_GPUS_ON_NODE={given}, but torch finds no GPU, so the CPU trains; with"
+        " trainer.accelerator=cuda that would be refused"
+    )
+
+
 def _one_task_of_several(environment: Mapping[str, str]) -> str:
     """Say that srun has started one task where the job script asks for several on each node.
 

@@ -1,6 +1,5 @@
 """A training run: from a config to a run folder with checkpoints, metrics and the best model."""
 
-import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +19,7 @@ from seq2seq.parallel.device import choose_device
 from seq2seq.parallel.group import Group, meet
 from seq2seq.parallel.launcher import launched
 from seq2seq.parallel.place import Place, usable_cpus, usable_threads
-from seq2seq.parallel.slurm import contradictions, job_name, start_again
+from seq2seq.parallel.slurm import contradictions, job_name, start_again, unseen_gpus
 from seq2seq.scoring import Score, Scores
 from seq2seq.terminal import Progress, say
 from seq2seq.training.base import freeze
@@ -83,17 +82,13 @@ def _check_job(config: Config, device: torch.device) -> None:
     Raises:
         UserError: one task runs where there should be several, and nobody has said that it may.
     """
-    mistakes, remarks = contradictions(config.trainer.devices, usable_cpus())
+    mistakes, remarks = contradictions(config.trainer.devices, len(usable_cpus()))
     if mistakes:
         raise UserError("\n".join(mistakes))
-    for remark in remarks:
+    if device.type == "cpu" and config.trainer.accelerator == "auto":
+        remarks.append(unseen_gpus())
+    for remark in filter(None, remarks):
         say(remark)
-    given = os.environ.get("SLURM_GPUS_ON_NODE")
-    if given and device.type == "cpu" and config.trainer.accelerator == "auto":
-        say(
-            f"SLURM has given {given} GPUs on this node, but torch {torch.__version__} finds none:"
-            " the CPU trains; with trainer.accelerator=cuda that would be refused"
-        )
 
 
 def _give_up(stop: StopRequest, place: Place, folder: RunFolder) -> None:

@@ -186,7 +186,7 @@ def test_contradictions_end_with_2(
     assert "Traceback" not in end.messages
 
 
-@pytest.mark.skipif(usable_cpus() < 2, reason="there is one CPU")
+@pytest.mark.skipif(len(usable_cpus()) < 2, reason="there is one CPU")
 def test_a_contradiction_of_another_task_is_told_by_the_first(config: Path) -> None:
     places = [
         place | {"SLURM_CPUS_PER_TASK": rank + 1} for rank, place in enumerate(slurm_tasks(2))

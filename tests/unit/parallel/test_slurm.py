@@ -13,6 +13,7 @@ from seq2seq.parallel.slurm import (
     seconds_in_all,
     seconds_to_end,
     start_again,
+    unseen_gpus,
 )
 
 STEP = {"SLURM_JOB_ID": "4713", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "1"}
@@ -151,3 +152,10 @@ def test_the_time_of_a_job_of_a_newer_slurm() -> None:
     assert seconds_in_all(variables) == pytest.approx(1000, abs=30)
     started = variables | {"SLURM_JOB_START_TIME": f"{now - 6200}"}
     assert seconds_in_all(started) == pytest.approx(7200, abs=1)
+
+
+def test_gpus_of_the_job_that_torch_does_not_find() -> None:
+    assert "SLURM_GPUS_ON_NODE=2, but torch finds no GPU" in unseen_gpus(
+        {"SLURM_GPUS_ON_NODE": "2"}
+    )
+    assert not unseen_gpus({})
