@@ -209,23 +209,205 @@ class DropoutConfig(Section):
     """Of whole input words (pieces) of both sides."""
 
 
+class Lstm(Section):
+    """Long short-term memory: four gates, and a cell that they guard."""
+
+    kind: Literal["lstm"] = "lstm"
+    """Long short-term memory."""
+    forget_bias: float = 1.0
+    """What the forget gates' bias begins with: 1 lets the cell remember from the start."""
+
+
+class Gru(Section):
+    """Gated recurrent units: three gates, no cell; slower than `lstm` on most machines."""
+
+    kind: Literal["gru"]
+    """Gated recurrent units."""
+
+
+class Rnn(Section):
+    """Plain recurrent units (tanh), to see what gates buy."""
+
+    kind: Literal["rnn"]
+    """Plain recurrent units."""
+
+
+class General(Section):
+    """Products of states and keys, which a learnt matrix makes of the encoder's states."""
+
+    kind: Literal["general"] = "general"
+    """Products through a learnt matrix."""
+    scaled: bool = True
+    """Divide the products by the root of the state's width; wide states do badly without."""
+
+
+class Dot(Section):
+    """Products of the decoder's and the encoder's states, which must be equally wide."""
+
+    kind: Literal["dot"]
+    """Products of the states themselves."""
+    scaled: bool = True
+    """Divide the products by the root of the state's width; wide states do badly without."""
+
+
+class Additive(Section):
+    """A small network scores each pair of positions; takes `size` times the products' memory."""
+
+    kind: Literal["additive"]
+    """A small network with one hidden layer."""
+    size: Positive = 256
+    """Width of the hidden layer."""
+    normalised: bool = False
+    """Normalise the vector of scores, with a learnt length, and give the hidden layer a bias."""
+
+
+class MultiHead(Section):
+    """Several scaled products, each of a part of states, keys and values."""
+
+    kind: Literal["multi_head"]
+    """Several products side by side."""
+    heads: Positive = 4
+    """Number of parts; a divisor of the widths of the decoder's and the encoder's states."""
+
+
+class Xavier(Section):
+    """Matrices uniform, as wide as their sizes ask for (Glorot and Bengio 2010)."""
+
+    kind: Literal["xavier"] = "xavier"
+    """Uniform, the wider the smaller the matrix."""
+    orthogonal: bool = True
+    """Make the recurrent matrix of each gate orthogonal."""
+
+
+class Uniform(Section):
+    """Matrices uniform between two numbers; embeddings are normal in any case."""
+
+    kind: Literal["uniform"]
+    """Uniform, the same for all matrices."""
+    spread: Annotated[float, Field(gt=0.0)] = 0.1
+    """Largest weight; its negative is the smallest."""
+    orthogonal: bool = False
+    """Make the recurrent matrix of each gate orthogonal."""
+
+
+AttentionSettings = General | Dot | Additive | MultiHead
+
+
 class ModelConfig(Section):
-    """The network: a bidirectional LSTM encoder, an LSTM decoder with attention."""
+    """The network: a recurrent encoder and a recurrent decoder with attention."""
 
     embedding_size: Positive = 256
     """Width of the embeddings, and of the layer before the vocabulary."""
     encoder_layers: Positive = 1
-    """Number of bidirectional layers."""
+    """Number of encoder layers."""
     encoder_size: Positive = 256
     """Width of the encoder's state in each direction."""
+    bidirectional_layers: Annotated[Whole, Field(ge=0)] | None = None
+    """Number of encoder layers, the lowest ones, that read in both directions; none: all."""
+    encoder_residual_from: Annotated[Whole, Field(ge=2)] | None = None
+    """First encoder layer, counted from 1, that adds what it is given; none: no layer does."""
     decoder_layers: Positive = 2
-    """Number of decoder layers; the lowest attends, those above see the context."""
+    """Number of decoder layers."""
     decoder_size: Positive = 256
     """Width of the decoder's state."""
+    decoder_residual_from: Annotated[Whole, Field(ge=2)] | None = None
+    """First decoder layer, counted from 1, that adds what it is given; none: no layer does."""
+    layout: Literal["gnmt", "luong", "input_feeding"] = "gnmt"
+    """Where the decoder attends.
+
+    `gnmt`: its lowest layer, and all above see the context; `luong`: its highest layer;
+    `input_feeding`: its highest layer, and the lowest is fed the last readout. Only the last needs
+    a loop over time: it takes several times as long.
+    """
+    attention: Annotated[AttentionSettings, Field(discriminator="kind")] = General()
+    """The attention: `kind` is `general`, `dot`, `additive` or `multi_head`."""
+    bridge: Literal["projection", "copy", "zero"] = "projection"
+    """What the decoder begins with.
+
+    `projection`: the projected mean of the encoder's states; `copy`: the last state of the
+    encoder's layer of the same number, which must be as wide; `zero`: nothing.
+    """
+    cell: Annotated[Lstm | Gru | Rnn, Field(discriminator="kind")] = Lstm()
+    """The recurrent cell of encoder and decoder: `kind` is `lstm`, `gru` or `rnn`."""
+    initialisation: Annotated[Xavier | Uniform, Field(discriminator="kind")] = Xavier()
+    """What the weights are before training: `kind` is `xavier` or `uniform`."""
     tied: Literal["all", "target", "none"] = "all"
     """Share one table between source, target and output; target and output; or nothing."""
     dropout: DropoutConfig = DropoutConfig()
     """Dropout."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "ModelConfig":
+        clashes = [*self._clashes_of_layers(), *self._clashes_of_widths()]
+        if clashes:
+            raise ValueError("\n".join(clashes))
+        return self
+
+    @property
+    def num_bidirectional(self) -> int:
+        """Number of encoder layers that read in both directions."""
+        both = self.bidirectional_layers
+        return self.encoder_layers if both is None else both
+
+    @property
+    def encoder_widths(self) -> list[int]:
+        """Width of what each encoder layer gives, the lowest first."""
+        directions = [2] * self.num_bidirectional + [1] * self.encoder_layers
+        return [number * self.encoder_size for number in directions[: self.encoder_layers]]
+
+    def _clashes_of_layers(self) -> Iterator[str]:
+        if self.num_bidirectional > self.encoder_layers:
+            yield (
+                "`model.bidirectional_layers` must be at most `model.encoder_layers` ="
+                f" {self.encoder_layers}, but is {self.bidirectional_layers}"
+            )
+        widths = {
+            "encoder": [self.embedding_size, *self.encoder_widths],
+            "decoder": [self.embedding_size, *[self.decoder_size] * self.decoder_layers],
+        }
+        for part, inner in widths.items():
+            first = getattr(self, f"{part}_residual_from")
+            if first is None:
+                continue
+            if first >= len(inner):
+                yield (
+                    f"`model.{part}_residual_from` must be at most `model.{part}_layers` ="
+                    f" {len(inner) - 1}, but is {first}"
+                )
+            elif len(set(inner[first - 1 :])) > 1:
+                unlike = max(n for n in range(first, len(inner)) if inner[n] != inner[n - 1])
+                least = "" if unlike + 1 == len(inner) else f" or at least {unlike + 1}"
+                yield (
+                    f"`model.{part}_residual_from` must be none{least}, since layer {unlike} is"
+                    f" not as wide as what it is given, but is {first}"
+                )
+
+    def _clashes_of_widths(self) -> Iterator[str]:
+        memory, size = self.encoder_widths[-1], self.decoder_size
+        of_memory = f"the width of the encoder's highest layer, {memory}"
+        match self.attention:
+            case Dot() if memory != size:
+                yield (
+                    f"`model.decoder_size` must be {of_memory}, where `model.attention.kind` is"
+                    f" 'dot', but is {size}"
+                )
+            case MultiHead(heads=heads) if size % heads or memory % heads:
+                yield (
+                    f"`model.attention.heads` must divide `model.decoder_size` = {size} and"
+                    f" {of_memory}, but is {heads}"
+                )
+            case _:
+                pass
+        if self.bridge == "copy" and self.encoder_widths != [size] * self.decoder_layers:
+            yield (
+                "`model.bridge` must be 'projection' or 'zero' where the encoder's layers, which"
+                f" are {_listing(self.encoder_widths)} wide, are not as many and as wide as the"
+                f" decoder's ({_listing([size] * self.decoder_layers)}), but is 'copy'"
+            )
+
+
+def _listing(widths: list[int]) -> str:
+    return ", ".join(map(str, widths))
 
 
 class BaseConfig(Section):
@@ -408,8 +590,13 @@ class TrainerConfig(Section):
 
     More processes compute the same steps in less time; they aren't more work.
     """
-    precision: Literal["float32", "float64"] = "float32"
-    """What training computes in; `float64` to compare runs, many times slower on a GPU."""
+    precision: Literal["auto", "bf16", "fp16", "tf32", "float32", "float64"] = "auto"
+    """What training computes in; `auto` is `bf16` on a GPU that is made for it, else `float32`.
+
+    Weights, optimizer and sums are float32 in any case but `float64`, which is there to compare
+    runs. `bf16` needs a GPU of 2020 or later, or a CPU with AVX-512; `fp16` is for older GPUs, and
+    scales the loss; `tf32` rounds the operands of products on a GPU.
+    """
     deterministic: bool = False
     """Bit-equal repeats on a GPU too, at some cost in speed; a CPU repeats without it."""
     threads: Annotated[Whole, Field(ge=1, le=1024)] | None = None

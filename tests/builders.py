@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy
 import torch
@@ -29,6 +30,11 @@ TINY = ModelConfig(
     decoder_size=5,
     dropout=NO_DROPOUT,
 )
+
+
+def variant(**settings: Any) -> ModelConfig:
+    """Describe a tiny network that differs in some settings."""
+    return ModelConfig.model_validate(TINY.model_dump() | settings)
 
 
 def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
@@ -94,6 +100,12 @@ def batch_of(*pairs: tuple[Sequence[int], Sequence[int]]) -> Batch:
         [ids(target) for target in targets],
         range(len(pairs)),
     )
+
+
+def logits_of(network: Network, batch: Batch) -> Tensor:
+    """Score the vocabulary at a batch's real target positions, the way that training goes."""
+    inputs = (batch.source, batch.source_lengths, batch.target_input, batch.target_rows)
+    return network.output(network(*inputs))
 
 
 def noisy(padded: Tensor, lengths: Tensor, *, extra: int, seed: int, size: int = 9) -> Tensor:

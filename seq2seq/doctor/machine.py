@@ -20,6 +20,7 @@ from seq2seq.errors import UserError
 from seq2seq.parallel.device import choose_device
 from seq2seq.parallel.place import Place, usable_cpus, usable_threads
 from seq2seq.terminal import show_table
+from seq2seq.training.precision import choose_precision
 
 _PACKAGES = ("torch", "pytorch-lightning", "sentencepiece", "datasets")
 _MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a job or container, by Linux's cgroups
@@ -66,6 +67,7 @@ def look(
     device, trouble = torch.device("cpu"), None
     try:
         device = choose_device(settings.accelerator, place)
+        choose_precision(settings.precision, device)
     except UserError as error:
         trouble = failure_of("devices", error, "write trainer.accelerator=auto")
     number = torch.cuda.device_count() if torch.cuda.is_available() else 0

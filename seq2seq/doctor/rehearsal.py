@@ -27,6 +27,7 @@ from seq2seq.parallel.group import Group
 from seq2seq.terminal import duration
 from seq2seq.training.base import freeze
 from seq2seq.training.module import batch_loss, new_optimizer
+from seq2seq.training.precision import allow_products, choose_precision, weights_type
 from seq2seq.training.stopping import seconds_to_stop
 from seq2seq.vocabulary import NUM_SPECIAL
 
@@ -42,7 +43,7 @@ def sketch(config: Config) -> Network:
     size = config.vocabulary.size
     return build_network(
         config.model, source_size=size, target_size=size, num_special=NUM_SPECIAL
-    ).to(getattr(torch, config.trainer.precision))
+    ).to(weights_type(config.trainer.precision))
 
 
 class Rehearsal:
@@ -62,7 +63,9 @@ class Rehearsal:
         data = PreparedData.open(config.data.folder)
         torch.manual_seed(config.seed)
         self.network = new_network(config, data.vocabularies)
-        self.network.to(getattr(torch, config.trainer.precision))
+        self._precision = choose_precision(config.trainer.precision, device)
+        allow_products(self._precision)
+        self.network.to(self._precision.weights)
         if config.base is not None:
             freeze(self.network, config.base.freeze)
         self._steps = StepDataset(
@@ -121,8 +124,13 @@ class Rehearsal:
         self.network.train()
         for batch in step.batches:
             there = Batch(*(_moved(part, self._device) for part in batch))
-            smoothing = training.label_smoothing
-            loss = batch_loss(self.network, there, step.target_tokens, smoothing=smoothing)
+            loss = batch_loss(
+                self.network,
+                there,
+                step.target_tokens,
+                smoothing=training.label_smoothing,
+                precision=self._precision,
+            )
             loss.backward()
         if exchange and self._group.place.world_size > 1:
             self._exchange()

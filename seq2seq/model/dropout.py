@@ -16,14 +16,19 @@ class SharedDropout(nn.Module):
         super().__init__()
         self.rate = rate
 
+    def mask(self, batch: int, size: int, like: Tensor) -> Float[Tensor, "1 batch size"] | None:
+        """Draw what sentences of `size` components are multiplied with; None drops nothing."""
+        if not self.training or self.rate == 0:
+            return None
+        mask = like.new_empty(1, batch, size)
+        return mask.bernoulli_(1 - self.rate).div_(1 - self.rate)
+
     def forward(
         self, inputs: Float[Tensor, "length batch size"]
     ) -> Float[Tensor, "length batch size"]:
         """Mask and rescale, in training only."""
-        if not self.training or self.rate == 0:
-            return inputs
-        mask = torch.empty_like(inputs[:1]).bernoulli_(1 - self.rate).div_(1 - self.rate)
-        return inputs * mask
+        mask = self.mask(*inputs.shape[1:], like=inputs)
+        return inputs if mask is None else inputs * mask
 
 
 class WordDropout(nn.Module):

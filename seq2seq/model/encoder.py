@@ -1,12 +1,13 @@
-"""The encoder: layers of LSTMs that read a sentence in both directions."""
+"""The encoder: recurrent layers that read a sentence in both directions."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from seq2seq.model.dropout import SharedDropout
+from seq2seq.model.recurrent import Cell, new_layer, run
 
 
 class _Reorder(torch.autograd.Function):
@@ -42,49 +43,93 @@ def reorder(
     return rows.view_as(inputs)
 
 
-class BidirectionalLayer(nn.Module):
-    """Two LSTMs, one of which reads each sentence from its end.
+class Encoding(NamedTuple):
+    """Sentences that the encoder has read; what stands at padding means nothing."""
 
-    Padding follows every sentence in both, so it never touches a real position, and the sequences
-    need not be packed: packed ones can't use the fast kernels, on CPUs or GPUs.
+    states: Float[Tensor, "source_len batch memory"]
+    """What the highest layer gives."""
+    layers: list[Float[Tensor, "source_len batch size"]]
+    """The states of each layer, the lowest first."""
+    lengths: Int[Tensor, " batch"]
+    mask: Bool[Tensor, "batch source_len"]
+
+
+class EncoderLayer(nn.Module):
+    """A recurrent layer, or two of them, of which one reads each sentence from its end.
+
+    Schuster and Paliwal, "Bidirectional Recurrent Neural Networks" (1997). Padding follows every
+    sentence in both directions, so it never touches a real position, and the sequences need not be
+    packed: packed ones can't use the fast kernels, on CPUs or GPUs.
     """
 
-    def __init__(self, input_size: int, size: int):
+    def __init__(self, cell: Cell, input_size: int, size: int, *, bidirectional: bool):
         super().__init__()
-        self.ahead = nn.LSTM(input_size, size)
-        self.back = nn.LSTM(input_size, size)
+        self.ahead = new_layer(cell, input_size, size)
+        self.back = new_layer(cell, input_size, size) if bidirectional else None
+        self.output_size = 2 * size if bidirectional else size
 
     def forward(
-        self, inputs: Float[Tensor, "source_len batch size"], order: Int[Tensor, " rows"]
-    ) -> Float[Tensor, "source_len batch memory"]:
-        """Read in both directions and put the two states side by side."""
-        ahead, _ = self.ahead(inputs)
-        back, _ = self.back(reorder(inputs, order))
+        self, inputs: Float[Tensor, "source_len batch input"], order: Int[Tensor, " rows"]
+    ) -> Float[Tensor, "source_len batch size"]:
+        """Read, and put the states of both directions side by side."""
+        ahead = run(self.ahead, inputs)
+        if self.back is None:
+            return ahead
+        back = run(self.back, reorder(inputs, order))
         return torch.cat((ahead, reorder(back, order)), dim=2)
 
 
 class Encoder(nn.Module):
-    """Bidirectional LSTM layers, with dropout between them.
+    """Recurrent layers, with dropout between them; the lowest ones read in both directions.
 
-    Schuster and Paliwal, "Bidirectional Recurrent Neural Networks" (1997).
+    From a chosen layer on, each adds what it is given to what it makes of it (Wu et al., "Google's
+    Neural Machine Translation System" 2016, section 3.1).
     """
 
-    def __init__(self, input_size: int, *, size: int, num_layers: int, dropout: float):
+    def __init__(
+        self,
+        input_size: int,
+        *,
+        cell: Cell,
+        size: int,
+        num_layers: int,
+        num_bidirectional: int,
+        residual_from: int | None,
+        dropout: float,
+    ):
+        """Make an encoder.
+
+        Args:
+            input_size: width of the embeddings.
+            cell: of the layers.
+            size: width of a layer's state in each direction.
+            num_layers: of all layers.
+            num_bidirectional: of those that read in both directions.
+            residual_from: number of the first layer that adds its input, counted from 1.
+            dropout: rate between layers.
+        """
         super().__init__()
-        sizes = [input_size] + [2 * size] * (num_layers - 1)
-        self.layers = nn.ModuleList(BidirectionalLayer(inner, size) for inner in sizes)
+        layers: list[EncoderLayer] = []
+        self.output_size = input_size
+        for number in range(num_layers):
+            both = number < num_bidirectional
+            layers.append(EncoderLayer(cell, self.output_size, size, bidirectional=both))
+            self.output_size = layers[-1].output_size
+        self.layers = nn.ModuleList(layers)
         self.dropout = SharedDropout(dropout)
-        self.output_size = 2 * size
+        self.plain_layers = num_layers if residual_from is None else residual_from - 1
 
     def forward(
         self, embedded: Float[Tensor, "source_len batch embedding"], lengths: Int[Tensor, " batch"]
-    ) -> Float[Tensor, "source_len batch memory"]:
-        """Read the sentences; what comes out at padding means nothing."""
+    ) -> Encoding:
+        """Read the sentences."""
         order = reversal(lengths, len(embedded))
-        states = embedded
+        states, layers = embedded, list[Tensor]()
         for number, layer in enumerate(self.layers):
-            states = layer(self.dropout(states) if number else states, order)
-        return states
+            below = states
+            layers.append(layer(self.dropout(below) if number else below, order))
+            states = layers[-1] + below if number >= self.plain_layers else layers[-1]
+        return Encoding(states, layers, lengths, real_positions(lengths, len(embedded)))
 
 
 def real_positions(

@@ -3,15 +3,31 @@
 import math
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from seq2seq.config import ModelConfig
-from seq2seq.model.attention import Memory
+from seq2seq.config import (
+    Additive,
+    AttentionSettings,
+    Dot,
+    General,
+    Lstm,
+    ModelConfig,
+    MultiHead,
+    Uniform,
+)
+from seq2seq.model.attention import (
+    AdditiveAttention,
+    Attention,
+    Memory,
+    MultiHeadAttention,
+    ProductAttention,
+)
+from seq2seq.model.bridge import Bridge, CopyBridge, ProjectionBridge, ZeroBridge
 from seq2seq.model.decoder import Decoder, State
 from seq2seq.model.dropout import SharedDropout, WordDropout
-from seq2seq.model.encoder import Encoder, real_positions
+from seq2seq.model.encoder import Encoder
+from seq2seq.model.initialisation import initialise
 
 
 class StepScores(NamedTuple):
@@ -23,16 +39,17 @@ class StepScores(NamedTuple):
 
 
 class Network(nn.Module):
-    """An LSTM encoder-decoder with attention.
+    """A recurrent encoder-decoder with attention.
 
     Training calls `forward` with whole sentences; search calls `encode`, `start` and `step`. Both
-    compute the same function.
+    compute the same function: `output` makes logits of the features that `forward` gives.
     """
 
     def __init__(
         self,
         *,
         encoder: Encoder,
+        bridge: Bridge,
         decoder: Decoder,
         source_embedding: nn.Embedding,
         target_embedding: nn.Embedding,
@@ -43,16 +60,17 @@ class Network(nn.Module):
         super().__init__()
         self.source_embedding = source_embedding
         self.target_embedding = target_embedding
-        self.encoder, self.decoder, self.output = encoder, decoder, output
+        self.encoder, self.bridge, self.decoder, self.output = encoder, bridge, decoder, output
         self.embedding_dropout, self.word_dropout = embedding_dropout, word_dropout
 
     def encode(
         self, source: Int[Tensor, "source_len batch"], lengths: Int[Tensor, " batch"]
     ) -> Memory:
         """Read the source sentences, each of at least one token."""
-        states = self.encoder(self._embed(self.source_embedding, source), lengths)
-        mask = real_positions(lengths, len(source))
-        return self.decoder.attention.remember(states.transpose(0, 1).contiguous(), mask)
+        encoding = self.encoder(self._embed(self.source_embedding, source), lengths)
+        states = encoding.states.transpose(0, 1).contiguous()
+        keys, values = self.decoder.attention.project(states)
+        return Memory(keys, values, encoding.mask, self.bridge(encoding))
 
     def start(self, memory: Memory, beam: int) -> State:
         """Make the state before the first token, for `beam` hypotheses of each sentence."""
@@ -70,8 +88,8 @@ class Network(nn.Module):
         source_lengths: Int[Tensor, " batch"],
         target_input: Int[Tensor, "target_len batch"],
         target_rows: Int[Tensor, " tokens"],
-    ) -> Float[Tensor, "tokens vocab"]:
-        """Score the vocabulary at every real position of known targets.
+    ) -> Float[Tensor, "tokens embedding"]:
+        """Make the features that the vocabulary is scored by, at real positions of known targets.
 
         Args:
             source: ids, padded.
@@ -81,7 +99,7 @@ class Network(nn.Module):
         """
         memory = self.encode(source, source_lengths)
         embedded = self._embed(self.target_embedding, target_input)
-        return self.output(self.decoder(embedded, memory, target_rows))
+        return self.decoder(embedded, memory, target_rows)
 
     def _embed(self, table: nn.Embedding, ids: Tensor) -> Tensor:
         # Tables start small, as the tied output wants them; the LSTMs want inputs of unit size.
@@ -103,19 +121,30 @@ def build_network(
     """
     width, dropout = model.embedding_size, model.dropout
     encoder = Encoder(
-        width, size=model.encoder_size, num_layers=model.encoder_layers, dropout=dropout.layers
+        width,
+        cell=model.cell.kind,
+        size=model.encoder_size,
+        num_layers=model.encoder_layers,
+        num_bidirectional=model.num_bidirectional,
+        residual_from=model.encoder_residual_from,
+        dropout=dropout.layers,
     )
     decoder = Decoder(
         width,
         encoder.output_size,
+        attention=_attention(model.attention, model.decoder_size, encoder.output_size),
+        layout=model.layout,
+        cell=model.cell.kind,
         size=model.decoder_size,
         num_layers=model.decoder_layers,
+        residual_from=model.decoder_residual_from,
         output_size=width,
         dropout=dropout.layers,
         output_dropout=dropout.output,
     )
     network = Network(
         encoder=encoder,
+        bridge=_bridge(model, encoder.output_size),
         decoder=decoder,
         source_embedding=nn.Embedding(source_size, width),
         target_embedding=nn.Embedding(target_size, width),
@@ -127,22 +156,33 @@ def build_network(
         network.output.weight = network.target_embedding.weight
     if model.tied == "all":
         network.source_embedding.weight = network.target_embedding.weight
-    _initialise(network)
+    start = model.initialisation
+    initialise(
+        network,
+        spread=start.spread if isinstance(start, Uniform) else None,
+        orthogonal=start.orthogonal,
+        forget_bias=model.cell.forget_bias if isinstance(model.cell, Lstm) else None,
+    )
     return network
 
 
-def _initialise(network: Network) -> None:
-    """Xavier for matrices, orthogonal for recurrent ones, forget gates open (bias 1)."""
-    for name, parameter in network.named_parameters():
-        if "embedding" in name:
-            nn.init.normal_(parameter, std=1 / math.sqrt(parameter.shape[1]))
-        elif "weight_hh" in name:
-            for gate in parameter.chunk(4):
-                nn.init.orthogonal_(gate)
-        elif parameter.dim() == 2:
-            nn.init.xavier_uniform_(parameter)
-        else:
-            nn.init.zeros_(parameter)
-        if "bias_ih" in name:
-            with torch.no_grad():
-                parameter.chunk(4)[1].fill_(1.0)
+def _attention(settings: AttentionSettings, query_size: int, memory_size: int) -> Attention:
+    match settings:
+        case Dot(scaled=scaled) | General(scaled=scaled):
+            learnt = isinstance(settings, General)
+            return ProductAttention(query_size, memory_size, learnt=learnt, scaled=scaled)
+        case Additive(size=size, normalised=normalised):
+            return AdditiveAttention(query_size, memory_size, size=size, normalised=normalised)
+        case MultiHead(heads=heads):
+            return MultiHeadAttention(query_size, memory_size, heads=heads)
+
+
+def _bridge(model: ModelConfig, memory_size: int) -> Bridge:
+    num_layers, size = model.decoder_layers, model.decoder_size
+    match model.bridge:
+        case "projection":
+            return ProjectionBridge(memory_size, num_layers=num_layers, size=size)
+        case "copy":
+            return CopyBridge(num_bidirectional=model.num_bidirectional)
+        case "zero":
+            return ZeroBridge(num_layers=num_layers, size=size)

@@ -28,6 +28,7 @@ _PARTS = {
     "source_embedding": "embeddings",
     "target_embedding": "embeddings",
     "encoder": "encoder",
+    "bridge": "decoder",
     "decoder": "decoder",
     "output": "decoder",
 }

@@ -15,6 +15,7 @@ from seq2seq.model.loss import token_loss
 from seq2seq.model.network import Network
 from seq2seq.parallel.group import Group
 from seq2seq.training.average import WeightAverage
+from seq2seq.training.precision import FLOAT32, LossScale, Precision
 from seq2seq.training.schedule import rate_factor
 from seq2seq.training.state import RunState
 
@@ -30,7 +31,9 @@ def new_optimizer(network: Network, settings: OptimizerConfig) -> torch.optim.Ad
     )
 
 
-def batch_loss(network: Network, batch: Batch, target_tokens: int, *, smoothing: float) -> Tensor:
+def batch_loss(
+    network: Network, batch: Batch, target_tokens: int, *, smoothing: float, precision: Precision
+) -> Tensor:
     """Compute a micro-batch's share of a step's loss per target token.
 
     Args:
@@ -38,9 +41,12 @@ def batch_loss(network: Network, batch: Batch, target_tokens: int, *, smoothing:
         batch: on the network's device.
         target_tokens: of the whole step, over all processes.
         smoothing: of the labels.
+        precision: of the computation.
     """
-    logits = network(batch.source, batch.source_lengths, batch.target_input, batch.target_rows)
-    loss = token_loss(logits, batch.target_output, smoothing=smoothing)
+    inputs = (batch.source, batch.source_lengths, batch.target_input, batch.target_rows)
+    with precision.computing(batch.source.device):
+        features = network(*inputs)
+        loss = token_loss(features, network.output, batch.target_output, smoothing=smoothing)
     return loss * (batch.weight / target_tokens)
 
 
@@ -54,6 +60,7 @@ class TranslationModule(lightning.LightningModule):
         state: RunState,
         group: Group,
         saved_optimizer: dict[str, Any] | None = None,
+        precision: Precision = FLOAT32,
     ):
         """Set up the module.
 
@@ -63,6 +70,7 @@ class TranslationModule(lightning.LightningModule):
             state: where the run stands.
             group: the processes of the run.
             saved_optimizer: state of the optimizer to go on from.
+            precision: of the computation.
         """
         super().__init__()
         self._saved_optimizer = saved_optimizer
@@ -75,6 +83,8 @@ class TranslationModule(lightning.LightningModule):
         self.settings = config
         self.state = state
         self.group = group
+        self.precision = precision
+        self.loss_scale: LossScale | None = None
         self.optimizer = new_optimizer(network, config.training.optimizer)
 
     @property
@@ -88,6 +98,10 @@ class TranslationModule(lightning.LightningModule):
         Lightning calls this when the weights are on their device. Loaded before, the step counts
         would stay on the CPU, where the fused optimizer of a GPU can't use them.
         """
+        if self.precision.scaled:
+            self.loss_scale = LossScale(
+                self.state.loss_scale, self.state.steps_since_scale, self.device
+            )
         if self._saved_optimizer is not None:
             self.optimizer.load_state_dict(self._saved_optimizer)
             self._saved_optimizer = None
@@ -113,13 +127,7 @@ class TranslationModule(lightning.LightningModule):
         loss = self._accumulate(step)
         if self.rehearsing:
             return {}
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.network.parameters(), self.settings.training.optimizer.clip
-        )
-        # The fused optimizer leaves everything as it was where this is 1, without asking the host.
-        skipped = (~norm.isfinite()).float()
-        self.optimizer.found_inf = skipped  # pyright: ignore[reportAttributeAccessIssue]
-        self._step_optimizer()
+        norm, skipped = self._step_optimizer()
         if self.average is not None:
             self.average.update(self.network, number)
         return {"loss": loss, "norm": norm, "skipped": skipped, "rate": torch.tensor(rate)}
@@ -156,10 +164,17 @@ class TranslationModule(lightning.LightningModule):
         total = torch.zeros((), device=self.device, dtype=self.network.output.weight.dtype)
         for number, batch in enumerate(step.batches, start=1):
             smoothing = self.settings.training.label_smoothing
-            loss = batch_loss(self.network, batch, step.target_tokens, smoothing=smoothing)
+            loss = batch_loss(
+                self.network,
+                batch,
+                step.target_tokens,
+                smoothing=smoothing,
+                precision=self.precision,
+            )
             with self._meeting_others(now=number == len(step.batches)):
                 # DDP takes the mean over the processes of what is to be their sum.
-                self.manual_backward(loss * self.group.place.world_size)
+                scale = 1.0 if self.loss_scale is None else self.loss_scale.value
+                self.manual_backward(loss * (scale * self.group.place.world_size))
             total += loss.detach()
         return total
 
@@ -171,10 +186,25 @@ class TranslationModule(lightning.LightningModule):
             return nullcontext()
         return cast(DistributedDataParallel, self.trainer.strategy.model).no_sync()
 
-    def _step_optimizer(self) -> None:
-        optimizer: Any = self.optimizers()
+    def _step_optimizer(self) -> tuple[Tensor, Tensor]:
+        """Clip the gradients and change the weights, without asking the device for anything.
+
+        Returns:
+            The gradient's norm before clipping, and 1 where it isn't finite, else 0: the fused
+            optimizer then leaves everything as it was.
+        """
+        scale, clip = self.loss_scale, self.settings.training.optimizer.clip
+        optimizer: Any = self.optimizer
+        optimizer.grad_scale = None if scale is None else scale.value
+        limit: Any = clip if scale is None else clip * scale.value
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        optimizer.found_inf = skipped = (~norm.isfinite()).float()
         optimizer.step()
         optimizer.zero_grad()
+        if scale is not None:
+            norm = norm / scale.value
+            scale.update(skipped)
+        return norm, skipped
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

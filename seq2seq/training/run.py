@@ -27,6 +27,7 @@ from seq2seq.training.boundary import Boundary, end_reason, is_stopped
 from seq2seq.training.compatibility import check_processes
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.monitoring import Monitor, check_loggers
+from seq2seq.training.precision import Precision, allow_products, choose_precision
 from seq2seq.training.report import Report
 from seq2seq.training.run_folder import RunFolder, checkpoint_size
 from seq2seq.training.state import RunState
@@ -57,6 +58,8 @@ def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> R
     folder = RunFolder(config, resume=resume)
     check_loggers(config.monitoring)
     device = choose_device(config.trainer.accelerator, place)
+    precision = choose_precision(config.trainer.precision, device)
+    allow_products(precision)
     _check_job(config, device)
     heed = partial(_give_up, stop, place, folder)
     with (
@@ -73,7 +76,7 @@ def train(config: Config, place: Place, *, resume: bool, stop: StopRequest) -> R
             if not place.is_first:
                 prepared_by_another(config)
             with folder.held(group):
-                return _Run(config, group, device, folder, stop).go()
+                return _Run(config, group, device, precision, folder, stop).go()
 
 
 def _check_job(config: Config, device: torch.device) -> None:
@@ -132,6 +135,7 @@ class _Run(NamedTuple):
     config: Config
     group: Group
     device: torch.device
+    precision: Precision
     folder: RunFolder
     stop: StopRequest
 
@@ -161,13 +165,13 @@ class _Run(NamedTuple):
         torch.set_num_threads(config.trainer.threads or usable_threads(self.group.place))
         torch.manual_seed(config.seed)
         network = new_network(config, data.vocabularies)
-        network.to(getattr(torch, config.trainer.precision))
+        network.to(self.precision.weights)
         if saved is not None:
             copy_weights(network, saved["weights"])
         if config.base is not None:
             freeze(network, config.base.freeze)
         optimizer = saved["optimizer"] if saved else None
-        module = TranslationModule(network, config, state, self.group, optimizer)
+        module = TranslationModule(network, config, state, self.group, optimizer, self.precision)
         if saved is not None and saved["average"] is not None and module.average is not None:
             copy_weights(module.average.network, saved["average"])
         return module

@@ -162,6 +162,8 @@ class RunFolder:
             UserError: it can't be written, or the folder is another run's by now.
         """
         state, kept = module.state, self._config.training.checkpoint
+        if module.loss_scale is not None:
+            state.loss_scale, state.steps_since_scale = module.loss_scale.read()
         content = {
             "version": __version__,
             "config": self._config.model_dump(mode="json"),

@@ -31,6 +31,10 @@ class RunState:
     """Time spent training, over all starts."""
     schedule_step: int = 0
     """Steps of the schedule before this run's first: those of the base's run, where it goes on."""
+    loss_scale: float = 2.0**16
+    """What the loss is multiplied with, where gradients are float16."""
+    steps_since_scale: int = 0
+    """Good steps since that changed."""
     base: dict[str, Any] | None = None
     """The model that the run was started from: folder, step, digest of its weights."""
 

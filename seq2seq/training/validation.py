@@ -115,10 +115,12 @@ class Validator:
 
 def _batch_loss(network: Network, batch: Batch) -> float:
     device = network.output.weight.device
-    logits = network(
+    features = network(
         batch.source.to(device),
         batch.source_lengths.to(device),
         batch.target_input.to(device),
         batch.target_rows.to(device),
     )
-    return token_loss(logits, batch.target_output.to(device), smoothing=0.0).item()
+    return token_loss(
+        features, network.output, batch.target_output.to(device), smoothing=0.0
+    ).item()

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -125,3 +126,56 @@ def test_validation_searches_as_evaluation_does_unless_told_otherwise():
     assert Config(search=search).validation_search == search
     config = Config(search=search, validation=ValidationConfig(search=greedy))
     assert config.validation_search == greedy
+
+
+@pytest.mark.parametrize(
+    ("model", "mistake"),
+    [
+        (
+            {"encoder_layers": 2, "bidirectional_layers": 3},
+            "`model.bidirectional_layers` must be at most `model.encoder_layers` = 2, but is 3",
+        ),
+        (
+            {"attention": {"kind": "dot"}, "encoder_size": 100, "decoder_size": 100},
+            "`model.decoder_size` must be the width of the encoder's highest layer, 200, where"
+            " `model.attention.kind` is 'dot', but is 100",
+        ),
+        (
+            {"attention": {"kind": "multi_head", "heads": 3}, "decoder_size": 96},
+            "`model.attention.heads` must divide `model.decoder_size` = 96 and the width of the"
+            " encoder's highest layer, 512, but is 3",
+        ),
+        (
+            {"bridge": "copy", "encoder_layers": 2, "bidirectional_layers": 1},
+            "`model.bridge` must be 'projection' or 'zero' where the encoder's layers, which are"
+            " 512, 256 wide, are not as many and as wide as the decoder's (256, 256), but is"
+            " 'copy'",
+        ),
+        (
+            {"encoder_layers": 4, "bidirectional_layers": 1, "encoder_residual_from": 2},
+            "`model.encoder_residual_from` must be none or at least 3, since layer 2 is not as"
+            " wide as what it is given, but is 2",
+        ),
+        (
+            {"encoder_layers": 2, "bidirectional_layers": 1, "encoder_residual_from": 2},
+            "`model.encoder_residual_from` must be none, since layer 2 is not as wide as what it"
+            " is given, but is 2",
+        ),
+        (
+            {"decoder_layers": 3, "decoder_residual_from": 4},
+            "`model.decoder_residual_from` must be at most `model.decoder_layers` = 3, but is 4",
+        ),
+        ({"cell": {"kind": "gru", "forget_bias": 1.0}}, "Extra inputs are not permitted"),
+        ({"attention": {"kind": "general", "heads": 2}}, "Extra inputs are not permitted"),
+    ],
+)
+def test_parts_of_the_network_that_do_not_fit(model: dict[str, Any], mistake: str):
+    with pytest.raises(ValidationError, match=re.escape(mistake)):
+        Config.model_validate({"model": model})
+
+
+def test_layers_may_add_what_they_are_given_where_all_above_are_as_wide():
+    layers = {"encoder_layers": 4, "bidirectional_layers": 1, "encoder_residual_from": 3}
+    assert Config.model_validate({"model": layers}).model.encoder_widths == [512, 256, 256, 256]
+    both = {"encoder_layers": 3, "encoder_residual_from": 2, "decoder_residual_from": 2}
+    assert Config.model_validate({"model": both}).model.num_bidirectional == 3

@@ -455,7 +455,7 @@ def test_alias_of_what_it_stands_in():
         ),
         (["=5"], "must be section.key=value, such as training.steps=1000, but is '=5'"),
         (["a.=5"], "must be section.key=value, such as training.steps=1000, but is 'a.=5'"),
-        (["kind=text"], "kind: unknown key; did you mean 'data.corpus.kind'?"),
+        (["held_out=9"], "held_out: unknown key; did you mean 'data.corpus.held_out'?"),
         (["seed=x"], "seed: must be a whole number ≥ 0 and ≤ 4294967295, but is 'x'"),
         (["steps=5"], "steps: unknown key; did you mean 'training.steps'?"),
         (["training.stps=5"], "training.stps: unknown key; did you mean 'training.steps'?"),

@@ -16,15 +16,14 @@ from torch import Tensor
 from seq2seq.errors import ModelError
 from seq2seq.model.network import Network
 from seq2seq.model_folder import Model, load_model, save_model
+from tests import builders
 from tests.builders import TINY, batch_of, tiny_model
 
 Tied = Literal["all", "target", "none"]
 
 
 def logits_of(network: Network) -> Tensor:
-    batch = batch_of(([4, 5, 6], [7, 8]), ([5], [4, 4, 4]))
-    inputs = (batch.source, batch.source_lengths, batch.target_input, batch.target_rows)
-    return network(*inputs).detach()
+    return builders.logits_of(network, batch_of(([4, 5, 6], [7, 8]), ([5], [4, 4, 4]))).detach()
 
 
 def tied_model(tied: Tied, *, seed: int = 0, joint: bool = True) -> Model:

@@ -15,7 +15,7 @@ from seq2seq.model.decoder import State
 from seq2seq.model.network import Network, StepScores
 from seq2seq.search import Hypothesis, Scorer, Symbols, search
 from seq2seq.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK
-from tests.builders import batch_of, columns, noisy, tiny_network
+from tests.builders import batch_of, columns, logits_of, noisy, tiny_network
 
 SIZE = 9
 SYMBOLS = Symbols(start=BOS, end=EOS, never=(PAD, BOS, UNK))
@@ -41,11 +41,12 @@ class Table:
 
     def encode(self, source: Tensor, lengths: Tensor) -> Memory:
         nothing = torch.zeros(len(lengths), len(source), 1, dtype=torch.float64)
-        return Memory(nothing, nothing, torch.ones(len(lengths), len(source), dtype=torch.bool))
+        mask = torch.ones(len(lengths), len(source), dtype=torch.bool)
+        return Memory(nothing, nothing, mask, nothing)
 
     def start(self, memory: Memory, beam: int) -> State:
         nothing = torch.zeros(1, len(memory.values), beam, 1, dtype=torch.float64)
-        return State(nothing, nothing)
+        return State(nothing, nothing, nothing)
 
     def step(self, memory: Memory, state: State, tokens: Tensor) -> StepScores:
         attention = torch.zeros(*tokens.shape, memory.mask.shape[1], dtype=torch.float64)
@@ -87,8 +88,9 @@ def forced_scores(
 ) -> list[float]:
     """The scores of known translations, by the way that training goes."""
     batch = batch_of(*pairs)
-    logits = network(batch.source, batch.source_lengths, batch.target_input, batch.target_rows)
-    each = logits.log_softmax(dim=1).gather(1, batch.target_output[:, None])[:, 0]
+    each = (
+        logits_of(network, batch).log_softmax(dim=1).gather(1, batch.target_output[:, None])[:, 0]
+    )
     sums = torch.zeros(len(pairs), dtype=torch.float64)
     sums.index_add_(0, batch.target_rows % len(pairs), each.detach())
     return [

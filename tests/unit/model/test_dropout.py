@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from seq2seq.config import DropoutConfig
-from seq2seq.model.attention import Attention
-from seq2seq.model.decoder import Decoder
+from seq2seq.model.attention import Memory, ProductAttention
+from seq2seq.model.decoder import Decoder, Layout
 from seq2seq.model.dropout import SharedDropout, WordDropout
 from seq2seq.vocabulary import NUM_SPECIAL
 from tests.builders import TINY, assert_close, batch_of, tiny_network
@@ -45,16 +45,26 @@ def test_words_are_dropped_whole_and_special_ones_left_as_they_are() -> None:
     assert_close(words[kept], 4 * before[kept], 1e-6)
 
 
-def test_the_readout_drops_the_same_components_along_a_sentence() -> None:
+@pytest.mark.parametrize("layout", ["gnmt", "input_feeding"])
+def test_the_readout_drops_the_same_components_along_a_sentence(layout: Layout) -> None:
     torch.manual_seed(0)
+    attention = ProductAttention(5, 4, learnt=True, scaled=True)
     decoder = Decoder(
-        3, 4, size=5, num_layers=1, output_size=40, dropout=0.0, output_dropout=0.5
+        3,
+        4,
+        attention=attention,
+        layout=layout,
+        cell="lstm",
+        size=5,
+        num_layers=1,
+        residual_from=None,
+        output_size=40,
+        dropout=0.0,
+        output_dropout=0.5,
     ).double()
-    memory = (
-        Attention(5, 4)
-        .double()
-        .remember(torch.randn(2, 3, 4, dtype=torch.float64), torch.ones(2, 3).bool())
-    )
+    projected = attention.project(torch.randn(2, 3, 4, dtype=torch.float64))
+    start = torch.zeros(2, 1, 5, dtype=torch.float64)
+    memory = Memory(*projected, torch.ones(2, 3).bool(), start)
     embedded = torch.randn(6, 2, 3, dtype=torch.float64)
     rows = torch.tensor([0, 1, 2, 3, 4, 6, 8])  # the second sentence has two positions only
     sentences = rows % 2

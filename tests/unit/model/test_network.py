@@ -12,17 +12,60 @@ from seq2seq.config import ModelConfig
 from seq2seq.data.batch import Batch
 from seq2seq.model.network import Network, StepScores, build_network
 from seq2seq.vocabulary import BOS, NUM_SPECIAL
-from tests.builders import TINY, assert_close, batch_of, noisy, noisy_batch, tiny_network
+from tests.builders import (
+    TINY,
+    assert_close,
+    batch_of,
+    logits_of,
+    noisy,
+    noisy_batch,
+    tiny_network,
+    variant,
+)
 
 Tied = Literal["all", "target", "none"]
+VARIANTS = {
+    "gnmt": variant(),
+    "gnmt, one layer": variant(decoder_layers=1),
+    "gnmt, two layers": variant(decoder_layers=2),
+    "luong": variant(layout="luong"),
+    "luong, one layer": variant(layout="luong", decoder_layers=1),
+    "input feeding": variant(layout="input_feeding"),
+    "input feeding, one layer": variant(layout="input_feeding", decoder_layers=1),
+    "gru": variant(cell={"kind": "gru"}),
+    "gru, fed": variant(cell={"kind": "gru"}, layout="input_feeding"),
+    "rnn": variant(cell={"kind": "rnn"}, layout="luong"),
+    "dot": variant(attention={"kind": "dot"}, decoder_size=8),
+    "dot, unscaled": variant(attention={"kind": "dot", "scaled": False}, decoder_size=8),
+    "general, unscaled": variant(attention={"kind": "general", "scaled": False}),
+    "additive": variant(attention={"kind": "additive", "size": 7}),
+    "additive, normalised": variant(
+        attention={"kind": "additive", "size": 7, "normalised": True}, layout="luong"
+    ),
+    "two heads": variant(attention={"kind": "multi_head", "heads": 2}, decoder_size=6),
+    "four heads, fed": variant(
+        attention={"kind": "multi_head", "heads": 4}, decoder_size=8, layout="input_feeding"
+    ),
+    "copied": variant(bridge="copy", decoder_size=8, decoder_layers=2),
+    "copied, one direction": variant(
+        bridge="copy", bidirectional_layers=0, encoder_size=5, decoder_layers=2
+    ),
+    "zero": variant(bridge="zero", layout="luong"),
+    "residual": variant(
+        encoder_layers=4,
+        bidirectional_layers=1,
+        encoder_residual_from=3,
+        decoder_layers=4,
+        decoder_residual_from=3,
+    ),
+    "residual, fed": variant(
+        layout="input_feeding", decoder_residual_from=2, encoder_residual_from=2
+    ),
+}
 SIZE = 9
 PAIRS = (([4, 5, 6, 7], [8, 4]), ([5], [4, 6, 8, 7, 5]), ([8, 4, 4], []))
 words = st.integers(NUM_SPECIAL, SIZE - 1)
 pairs = st.tuples(st.lists(words, min_size=1, max_size=6), st.lists(words, max_size=6))
-
-
-def logits_of(network: Network, batch: Batch) -> Tensor:
-    return network(batch.source, batch.source_lengths, batch.target_input, batch.target_rows)
 
 
 def logits_by_sentence(network: Network, batch: Batch) -> list[Tensor]:
@@ -43,9 +86,9 @@ def step_through(
     return steps
 
 
-@pytest.mark.parametrize("decoder_layers", [1, 2, 3])
-def test_teacher_forced_is_stepwise(decoder_layers: int) -> None:
-    network = tiny_network(model=TINY.model_copy(update={"decoder_layers": decoder_layers}))
+@pytest.mark.parametrize("name", VARIANTS)
+def test_teacher_forced_is_stepwise(name: str) -> None:
+    network = tiny_network(model=VARIANTS[name])
     batch = batch_of(*PAIRS)
     forced = logits_by_sentence(network, batch)
     for number, (_, target) in enumerate(PAIRS):
@@ -53,8 +96,9 @@ def test_teacher_forced_is_stepwise(decoder_layers: int) -> None:
         assert_close(forced[number], torch.stack([step.logits[number, 0] for step in steps]))
 
 
-def test_hypotheses_of_one_sentence_do_not_touch_each_other() -> None:
-    network = tiny_network()
+@pytest.mark.parametrize("name", VARIANTS)
+def test_hypotheses_of_one_sentence_do_not_touch_each_other(name: str) -> None:
+    network = tiny_network(model=VARIANTS[name])
     batch = batch_of(*PAIRS)
     memory = network.encode(batch.source, batch.source_lengths)
     first = network.step(memory, network.start(memory, 3), torch.full((3, 3), BOS))
@@ -65,12 +109,17 @@ def test_hypotheses_of_one_sentence_do_not_touch_each_other() -> None:
         assert_close(beams.attention[:, beam], steps[-1].attention[:, 0])
 
 
-@given(st.integers(0, 50), st.lists(pairs, min_size=1, max_size=5), st.integers(0, 5))
-@settings(deadline=None, max_examples=15)
+@given(
+    st.sampled_from(sorted(VARIANTS)),
+    st.integers(0, 50),
+    st.lists(pairs, min_size=1, max_size=5),
+    st.integers(0, 5),
+)
+@settings(deadline=None, max_examples=50)
 def test_a_sentence_is_computed_as_if_it_were_alone(
-    seed: int, examples: list[tuple[list[int], list[int]]], extra: int
+    name: str, seed: int, examples: list[tuple[list[int], list[int]]], extra: int
 ) -> None:
-    network = tiny_network(seed)
+    network = tiny_network(seed, VARIANTS[name])
     batch = batch_of(*examples)
     together = logits_by_sentence(network, batch)
     padded = logits_by_sentence(network, noisy_batch(batch, extra=extra, seed=seed))
@@ -80,8 +129,9 @@ def test_a_sentence_is_computed_as_if_it_were_alone(
         assert_close(padded[number], alone)
 
 
-def test_attention_sums_to_one_over_real_tokens_and_is_zero_on_padding() -> None:
-    network = tiny_network()
+@pytest.mark.parametrize("name", VARIANTS)
+def test_attention_sums_to_one_over_real_tokens_and_is_zero_on_padding(name: str) -> None:
+    network = tiny_network(model=VARIANTS[name])
     batch = batch_of(*PAIRS)
     lengths = batch.source_lengths
     source = noisy(batch.source, lengths, extra=3, seed=0)
@@ -90,7 +140,7 @@ def test_attention_sums_to_one_over_real_tokens_and_is_zero_on_padding() -> None
         rows = step.attention[:, 0]
         assert_close(rows.sum(dim=1), torch.ones(3, dtype=torch.float64))
         assert not rows[~real].any()
-        assert rows[real].all()
+        assert rows[real].min() >= 0
 
 
 def lstm_parameters(inner: int, size: int) -> int:

@@ -79,7 +79,15 @@ def test_other_schedules_have_no_cuts() -> None:
 
 
 def test_plain_data_and_back() -> None:
-    state = RunState(step=30, epoch=2, batch=7, seconds=1.5, schedule_step=9, base={"step": 9})
+    state = RunState(
+        step=30,
+        epoch=2,
+        batch=7,
+        seconds=1.5,
+        schedule_step=9,
+        steps_since_scale=3,
+        base={"step": 9},
+    )
     record_all(state, [5.0, 4.0, 6.0, 1.0, 1.0, 1.0], Plateau(kind="plateau", patience=1))
     state.validation_due = True
     for field in fields(state):
