@@ -5,9 +5,9 @@ import pytest
 from pydantic import ValidationError
 
 from seq2seq.config import (
+    AdamW,
     Config,
     DropoutConfig,
-    OptimizerConfig,
     SampleCorpus,
     SearchConfig,
     Section,
@@ -88,7 +88,7 @@ def test_not_a_positive_whole_number(written: str):
 @pytest.mark.parametrize("written", ["inf", "nan", "-inf", "1e999", float("inf"), float("nan")])
 def test_numbers_are_finite(written: Any):
     with pytest.raises(ValidationError):
-        OptimizerConfig.model_validate({"learning_rate": written})
+        AdamW.model_validate({"learning_rate": written})
 
 
 def test_sections_are_frozen_and_know_their_keys():
