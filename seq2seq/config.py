@@ -110,13 +110,21 @@ class Length(NamedTuple):
                 return Length(number, unit)
         raise PydanticCustomError("length", "must be a length")
 
+    @property
+    def steps(self) -> int:
+        """The number of steps, where it is given in steps."""
+        assert self.unit == "steps"
+        return int(self.amount)
+
     def written(self) -> int | str:
         """Write it as a config does."""
-        whole = int(self.amount)
         if self.unit == "steps":
-            return whole
-        space = "" if self.unit == "%" else " "
-        return f"{whole if whole == self.amount else self.amount}{space}{self.unit}"
+            return self.steps
+        whole = int(self.amount)
+        amount = whole if whole == self.amount else self.amount
+        if self.unit == "%":
+            return f"{amount}%"
+        return f"{amount} {self.unit if amount != 1 else self.unit.removesuffix('s')}"
 
     @classmethod
     def __get_pydantic_core_schema__(

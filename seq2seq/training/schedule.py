@@ -71,7 +71,7 @@ def rate_factor(schedule: Schedule, step: int, *, steps: int, cuts: int) -> floa
         steps: number of steps of the whole run, and of the base's run where that goes on.
         cuts: how often validations have stopped getting better, for `plateau`.
     """
-    warmup = schedule.warmup.amount
+    warmup = schedule.warmup.steps
     if step < warmup:
         exponential = isinstance(schedule, Gnmt) and schedule.growth == "exponential"
         return _FIRST ** (1 - step / warmup) if exponential else step / warmup
@@ -90,15 +90,15 @@ def rate_factor(schedule: Schedule, step: int, *, steps: int, cuts: int) -> floa
             return schedule.factor ** _cuts(schedule, step, steps)
 
 
-def _left(step: int, warmup: float, steps: int) -> float:
+def _left(step: int, warmup: int, steps: int) -> float:
     """Say what share of the way from the warm-up's end to the run's end is left at a step."""
-    return max(0.0, steps + 1 - step) / max(1.0, steps + 1 - warmup)
+    return max(0, steps + 1 - step) / max(1, steps + 1 - warmup)
 
 
 def _cuts(schedule: Gnmt, step: int, steps: int) -> int:
     """Count the cuts before a step; without an interval they are spread over the rest."""
-    start, cuts = schedule.start.amount, schedule.cuts
+    start, cuts = schedule.start.steps, schedule.cuts
     if step <= start:
         return 0
-    interval = schedule.interval.amount if schedule.interval else max(1, (steps - start) // cuts)
-    return min(cuts, 1 + int((step - start - 1) // interval))
+    interval = schedule.interval.steps if schedule.interval else max(1, (steps - start) // cuts)
+    return min(cuts, 1 + (step - start - 1) // interval)
