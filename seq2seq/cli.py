@@ -294,6 +294,30 @@ def evaluate(
 
 
 @app.command()
+def average(
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Run folder, or checkpoint files of one run.", metavar="RUN|CHECKPOINT..."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Model folder to make.", show_default=False)],
+    last: Annotated[
+        int | None, typer.Option(help="How many of RUN's newest; all if not given.", min=2)
+    ] = None,
+) -> None:
+    """Average the weights of several checkpoints of a run.
+
+    Of a run with training.ema, the averages that it keeps are averaged.
+
+    Example: seq2seq average runs/quickstart --output runs/quickstart/averaged
+    """
+    from seq2seq.training.average import average_checkpoints, choose_checkpoints
+
+    average_checkpoints(choose_checkpoints(checkpoints, last), output)
+
+
+@app.command()
 def compare(
     scores: Annotated[
         list[Path], typer.Argument(help="Files that `evaluate` wrote.", metavar="SCORE.json...")

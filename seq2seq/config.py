@@ -6,9 +6,11 @@ the chosen form is an unknown key. Rules over one field stand with the field, ru
 the validator of the smallest section that holds them all.
 """
 
+import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -18,7 +20,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     model_validator,
 )
-from pydantic_core import core_schema
+from pydantic_core import PydanticCustomError, core_schema
 
 
 def _whole_number(value: Any) -> Any:
@@ -35,6 +37,7 @@ def _whole_number(value: Any) -> Any:
 Whole = Annotated[int, BeforeValidator(_whole_number)]
 Positive = Annotated[Whole, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Factor = Annotated[float, Field(gt=0.0, lt=1.0)]
 Files = tuple[Path, Path]
 Tables = Path | Annotated[tuple[Path, ...], Field(min_length=1)]
 LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow"]
@@ -68,6 +71,72 @@ class _EachOnce:
 
 
 Names = Annotated[tuple[Name, ...], _EachOnce()]
+
+
+Unit = Literal["steps", "epochs", "tokens", "%"]
+_UNITS: dict[str, Unit] = {
+    "": "steps",
+    "step": "steps",
+    "epoch": "epochs",
+    "token": "tokens",
+    "%": "%",
+}
+_AMOUNT = r"(?:[0-9]+(?:_[0-9]+)*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_LENGTH = rf"({_AMOUNT}) *(%|(?:step|epoch|token)s?|)"
+
+
+class Length(NamedTuple):
+    """How long a part of a run lasts: `500` or `500 steps`, `2 epochs`, `1e6 tokens`, `10%`.
+
+    Tokens are real target tokens, ends of sentence counted; per cent are of the run's steps.
+    """
+
+    amount: float
+    unit: Unit = "steps"
+
+    @staticmethod
+    def read(value: Any) -> "Length":
+        """Read what is written in a config.
+
+        Raises:
+            PydanticCustomError: it is no length.
+        """
+        if isinstance(value, Length):
+            return value
+        if match := re.fullmatch(_LENGTH, str(value).strip()):
+            number, unit = float(match[1]), _UNITS[match[2].rstrip("s")]
+            whole = unit in ("steps", "tokens")
+            if 0.0 < number < math.inf and (number.is_integer() or not whole):
+                return Length(number, unit)
+        raise PydanticCustomError("length", "must be a length")
+
+    @property
+    def steps(self) -> int:
+        """The number of steps, where it is given in steps."""
+        assert self.unit == "steps"
+        return int(self.amount)
+
+    def written(self) -> int | str:
+        """Write it as a config does."""
+        if self.unit == "steps":
+            return self.steps
+        whole = int(self.amount)
+        amount = whole if whole == self.amount else self.amount
+        if self.unit == "%":
+            return f"{amount}%"
+        return f"{amount} {self.unit if amount != 1 else self.unit.removesuffix('s')}"
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.read, serialization=core_schema.plain_serializer_function_ser_schema(cls.written)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, *_: Any) -> dict[str, Any]:
+        return {"type": ["integer", "string"], "minimum": 1, "pattern": f"^{_LENGTH}$"}
 
 
 def _written(value: Any) -> str:
@@ -457,8 +526,8 @@ class InverseSquareRoot(Section):
 
     kind: Literal["inverse_sqrt"] = "inverse_sqrt"
     """Warm-up, then inverse square root."""
-    warmup: Positive = 500
-    """Steps of linear warm-up."""
+    warmup: Length = Length(500)
+    """Linear warm-up: `500` (steps), `2 epochs`, `1e6 tokens`, or `10%` of the run's steps."""
 
 
 class Linear(Section):
@@ -466,8 +535,28 @@ class Linear(Section):
 
     kind: Literal["linear"]
     """Warm-up, then linearly to zero at the end of the run."""
-    warmup: Positive = 500
-    """Steps of linear warm-up."""
+    warmup: Length = Length(500)
+    """Linear warm-up."""
+
+
+class Cosine(Section):
+    """Linear warm-up, then half a cosine that reaches its end after the last step."""
+
+    kind: Literal["cosine"]
+    """Warm-up, then half a cosine to the end of the run."""
+    warmup: Length = Length(500)
+    """Linear warm-up."""
+    end: Share = 0.0
+    """Share of the highest rate that is left at the end of the run."""
+
+
+class Constant(Section):
+    """Linear warm-up, then the highest rate to the end."""
+
+    kind: Literal["constant"]
+    """Warm-up, then constant."""
+    warmup: Length = Length(500)
+    """Linear warm-up."""
 
 
 class Plateau(Section):
@@ -475,17 +564,42 @@ class Plateau(Section):
 
     kind: Literal["plateau"]
     """Warm-up, then constant until validations stop getting better."""
-    warmup: Positive = 500
-    """Steps of linear warm-up."""
-    factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    warmup: Length = Length(500)
+    """Linear warm-up."""
+    factor: Factor = 0.5
     """What the rate is multiplied with."""
     patience: Annotated[Whole, Field(ge=0)] = 1
     """Validations in a row without a better score that are let pass before a cut."""
 
 
-class OptimizerConfig(Section):
-    """AdamW, its rate and its clipping."""
+class Gnmt(Section):
+    """Warm-up, then the highest rate for most of the run, then a few cuts: MLPerf's GNMT."""
 
+    kind: Literal["gnmt"]
+    """Warm-up, constant, then cut at even distances."""
+    warmup: Length = Length(200)
+    """Warm-up."""
+    growth: Literal["exponential", "linear"] = "exponential"
+    """How the rate grows in the warm-up; `exponential` begins with a hundredth."""
+    start: Length = Length(66.6, "%")
+    """How far the run has come, the warm-up counted, before the first cut."""
+    interval: Length | None = None
+    """What lies between two cuts; none: as much as spreads them over the rest of the run."""
+    cuts: Positive = 4
+    """How often the rate is cut."""
+    factor: Factor = 0.5
+    """What the rate is multiplied with."""
+
+
+Schedule = InverseSquareRoot | Linear | Cosine | Constant | Plateau | Gnmt
+AnySchedule = Annotated[Schedule, Field(discriminator="kind")]
+
+
+class AdamW(Section):
+    """Adam with decoupled weight decay, its rate and its clipping."""
+
+    kind: Literal["adamw"] = "adamw"
+    """Adam with decoupled weight decay."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 2e-3
     """The highest rate, reached at the end of the warm-up."""
     betas: tuple[Share, Share] = (0.9, 0.98)
@@ -494,10 +608,53 @@ class OptimizerConfig(Section):
     """Decoupled weight decay."""
     clip: Annotated[float, Field(gt=0.0)] = 1.0
     """Largest norm of the gradient over all parameters."""
-    schedule: Annotated[InverseSquareRoot | Linear | Plateau, Field(discriminator="kind")] = (
-        InverseSquareRoot()
-    )
-    """How the rate changes: `kind` is `inverse_sqrt`, `linear` or `plateau`."""
+    schedule: AnySchedule = InverseSquareRoot()
+    """How the rate changes: `inverse_sqrt`, `linear`, `cosine`, `constant`, `plateau` or `gnmt`."""
+
+
+class Adam(Section):
+    """Adam, whose weight decay is a part of the gradient."""
+
+    kind: Literal["adam"]
+    """Adam."""
+    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-3
+    """The highest rate, reached at the end of the warm-up."""
+    betas: tuple[Share, Share] = (0.9, 0.98)
+    """Decay of the averages of the gradient and of its square."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    """Share of each weight that is added to its gradient."""
+    clip: Annotated[float, Field(gt=0.0)] = 1.0
+    """Largest norm of the gradient over all parameters."""
+    schedule: AnySchedule = InverseSquareRoot()
+    """How the rate changes: `inverse_sqrt`, `linear`, `cosine`, `constant`, `plateau` or `gnmt`."""
+
+
+class Sgd(Section):
+    """Stochastic gradient descent."""
+
+    kind: Literal["sgd"]
+    """Stochastic gradient descent."""
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1.0
+    """The highest rate, reached at the end of the warm-up."""
+    momentum: Share = 0.0
+    """Share of the last change that is made again; 0: none.
+
+    A momentum of 0.9 makes changes ten times as large, and calls for a rate that is lower.
+    """
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    """Share of each weight that is added to its gradient."""
+    clip: Annotated[float, Field(gt=0.0)] = 1.0
+    """Largest norm of the gradient over all parameters."""
+    schedule: AnySchedule = InverseSquareRoot()
+    """How the rate changes: `inverse_sqrt`, `linear`, `cosine`, `constant`, `plateau` or `gnmt`."""
+
+
+Optimizer = AdamW | Adam | Sgd
+
+
+def _adamw_unless_told(value: Any) -> Any:
+    """Read the settings of runs that were begun when there was one kind of optimizer."""
+    return {"kind": "adamw", **value} if isinstance(value, dict) else value
 
 
 class CheckpointConfig(Section):
@@ -526,8 +683,10 @@ class TrainingConfig(Section):
     """Most padded source and target positions that are computed at once; a step is cut to fit."""
     label_smoothing: Share = 0.1
     """Share of the probability that the loss spreads over the whole vocabulary."""
-    optimizer: OptimizerConfig = OptimizerConfig()
-    """The optimizer."""
+    optimizer: Annotated[
+        Optimizer, Field(discriminator="kind"), BeforeValidator(_adamw_unless_told)
+    ] = AdamW()
+    """The optimizer: `kind` is `adamw`, `adam` or `sgd`."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints."""
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, Union, get_ar
 
 from pydantic.fields import FieldInfo
 
-from seq2seq.config import Section
+from seq2seq.config import Length, Section
 from seq2seq.errors import ConfigError
 
 Plain: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
@@ -23,6 +23,7 @@ _TYPES = {
     bool: "true or false",
     str: "text",
     Path: "a path",
+    Length: "a length > 0 such as 500 (steps), 2 epochs, 1e6 tokens or 10% (of the run)",
     NoneType: "null",
 }
 _COUNTS = {1: "one", 2: "two", 3: "three"}
@@ -152,8 +153,8 @@ def unknown_key(section: str, name: str, form: type[Section], root: type[Section
     if "." in name:
         return "write the section on a line of its own, and its keys indented below it"
     key = f"{section}.{name}" if section else name
-    if kinds := [repr(kind_of(other)) for known, other in known_keys(root) if known == key]:
-        return f"belongs to kind {listed(kinds, 'or')}, but the kind is {kind_of(form)!r}"
+    if kinds := {repr(kind_of(other)): None for known, other in known_keys(root) if known == key}:
+        return f"belongs to kind {listed(list(kinds), 'or')}, but the kind is {kind_of(form)!r}"
     if meant := _meant(key, [known for known, _ in known_keys(root)]):
         return f"unknown key; did you mean {listed(list(map(repr, meant)), 'or')}?"
     return f"unknown key; {section or 'a config'} has {listed(list(form.model_fields), 'and')}"

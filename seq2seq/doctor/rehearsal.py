@@ -26,7 +26,8 @@ from seq2seq.model_folder import new_network
 from seq2seq.parallel.group import Group
 from seq2seq.terminal import duration
 from seq2seq.training.base import freeze
-from seq2seq.training.module import batch_loss, new_optimizer
+from seq2seq.training.module import batch_loss
+from seq2seq.training.optimizer import new_optimizer
 from seq2seq.training.precision import allow_products, choose_precision, weights_type
 from seq2seq.training.stopping import seconds_to_stop
 from seq2seq.vocabulary import NUM_SPECIAL

@@ -13,7 +13,7 @@ from seq2seq.errors import ModelError
 from seq2seq.model.network import Network
 from seq2seq.model_folder import WEIGHTS, Model, load_model, new_network
 from seq2seq.terminal import say
-from seq2seq.training.checkpoint import checkpoint_path, read_checkpoint
+from seq2seq.training.checkpoint import checkpoint_path, evaluated_weights, read_checkpoint
 from seq2seq.training.state import RunState
 from seq2seq.vocabulary import Vocabularies, shared_pieces
 
@@ -60,7 +60,9 @@ def start_from_base(config: Config, base: BaseConfig, fingerprint: str) -> dict[
     if base.keep:
         saved = _checkpoint(base, model)
         _keep(saved, config, base, fingerprint, state)
-        if "optimizer" in base.keep:  # its averages belong to the weights that were trained
+        if "optimizer" in base.keep:
+            _check_optimizer(model.config, config, base)
+            # Its averages belong to the weights that were trained.
             start = {part: saved[part] for part in start}
     return {"state": state.to_plain(), **start}
 
@@ -95,8 +97,7 @@ def _checkpoint(base: BaseConfig, model: Model) -> dict[str, Any]:
         saved = read_checkpoint(path)
     except ModelError as error:
         raise ModelError(f"leave base.keep out: {error}") from error
-    saved_model = saved["average"] or saved["weights"]  # as RunFolder.save_best chooses
-    weights = {name: tensor.float() for name, tensor in saved_model.items()}
+    weights = {name: tensor.float() for name, tensor in evaluated_weights(saved).items()}
     for name, parameter in model.network.named_parameters():
         if name not in weights or not torch.equal(weights[name], parameter):
             raise ModelError(
@@ -135,6 +136,16 @@ def _check_order(saved: dict[str, Any], config: Config, base: BaseConfig, finger
         raise ModelError(
             f"base.keep can't have position: the base {base.model} was trained on other batches"
             f" ({'; '.join(unlike)}); leave it out, or train on the same data"
+        )
+
+
+def _check_optimizer(theirs: Config, config: Config, base: BaseConfig) -> None:
+    """Refuse to keep what another kind of optimizer knows of the weights."""
+    before, now = (each.training.optimizer.kind for each in (theirs, config))
+    if before != now:
+        raise ModelError(
+            f"base.keep can't have optimizer: the base {base.model} was trained with {before}, but"
+            f" training.optimizer.kind is {now}; leave it out, or take {before}"
         )
 
 

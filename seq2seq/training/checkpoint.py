@@ -96,6 +96,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ModelError(f"the checkpoint {path} holds code, which is never run") from error
 
 
+def evaluated_weights(saved: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return what is validated of a run: its average of the weights, if it has one."""
+    return saved["average"] or saved["weights"]
+
+
 def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     """Read the newest checkpoint that is whole; damaged ones are named and passed over.
 

@@ -13,8 +13,16 @@ from seq2seq.parallel.group import Group
 from seq2seq.terminal import say
 from seq2seq.training.state import RunState
 
-# Settings that a run can't change on its way: its weights or its order would mean something else.
-_FIXED = ("seed", "model.", "base", "training.tokens_per_step")
+# Settings that a run can't change on its way: its weights or its order would mean something else,
+# or what the optimizer keeps of them. Where two kinds have other settings, the section is told.
+_FIXED = (
+    "seed",
+    "model.",
+    "base",
+    "training.tokens_per_step",
+    "training.optimizer.kind",
+    "training.optimizer:",
+)
 _FREE = ("model.dropout.", "base.freeze:")
 
 

@@ -9,26 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from seq2seq.config import Config, OptimizerConfig
+from seq2seq.config import Config, Schedule
 from seq2seq.data.batch import Batch, Step
 from seq2seq.model.loss import token_loss
 from seq2seq.model.network import Network
 from seq2seq.parallel.group import Group
 from seq2seq.training.average import WeightAverage
+from seq2seq.training.optimizer import load_moments, new_optimizer
 from seq2seq.training.precision import FLOAT32, LossScale, Precision
 from seq2seq.training.schedule import rate_factor
 from seq2seq.training.state import RunState
-
-
-def new_optimizer(network: Network, settings: OptimizerConfig) -> torch.optim.AdamW:
-    """Make the optimizer of a network's weights."""
-    return torch.optim.AdamW(
-        network.parameters(),
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
 
 
 def batch_loss(
@@ -59,6 +49,7 @@ class TranslationModule(lightning.LightningModule):
         config: Config,
         state: RunState,
         group: Group,
+        schedule: Schedule,
         saved_optimizer: dict[str, Any] | None = None,
         precision: Precision = FLOAT32,
     ):
@@ -69,6 +60,7 @@ class TranslationModule(lightning.LightningModule):
             config: of the run.
             state: where the run stands.
             group: the processes of the run.
+            schedule: of the rate, all lengths in steps.
             saved_optimizer: state of the optimizer to go on from.
             precision: of the computation.
         """
@@ -85,6 +77,7 @@ class TranslationModule(lightning.LightningModule):
         self.group = group
         self.precision = precision
         self.loss_scale: LossScale | None = None
+        self._schedule = schedule
         self.optimizer = new_optimizer(network, config.training.optimizer)
 
     @property
@@ -102,12 +95,8 @@ class TranslationModule(lightning.LightningModule):
             self.loss_scale = LossScale(
                 self.state.loss_scale, self.state.steps_since_scale, self.device
             )
-        if self._saved_optimizer is not None:
-            self.optimizer.load_state_dict(self._saved_optimizer)
-            self._saved_optimizer = None
-        settings = self.settings.training.optimizer
-        for group in self.optimizer.param_groups:  # these may have changed since they were saved
-            group |= {"betas": settings.betas, "weight_decay": settings.weight_decay}
+        load_moments(self.optimizer, self._saved_optimizer)
+        self._saved_optimizer = None
         return self.optimizer
 
     def training_step(self, step: Step, batch_idx: int) -> dict[str, Tensor]:
@@ -147,9 +136,8 @@ class TranslationModule(lightning.LightningModule):
 
     def _set_rate(self, number: int) -> float:
         training = self.settings.training
-        schedule = training.optimizer.schedule
         steps = self.state.schedule_step + training.steps
-        factor = rate_factor(schedule, number, steps=steps, cuts=self.state.cuts)
+        factor = rate_factor(self._schedule, number, steps=steps, cuts=self.state.cuts)
         rate = training.optimizer.learning_rate * factor
         for group in self.optimizer.param_groups:
             group["lr"] = rate

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from seq2seq.config import Config
+from seq2seq.config import Config, Schedule
 from seq2seq.data.loader import StepDataset, step_loader
 from seq2seq.data.prepare import prepare, prepared_by_another
 from seq2seq.data.prepared import PreparedData
@@ -30,6 +30,7 @@ from seq2seq.training.monitoring import Monitor, check_loggers
 from seq2seq.training.precision import Precision, allow_products, choose_precision
 from seq2seq.training.report import Report
 from seq2seq.training.run_folder import RunFolder, checkpoint_size
+from seq2seq.training.schedule import Extent, in_steps
 from seq2seq.training.state import RunState
 from seq2seq.training.stopping import SIGNALS, StopNow, StopRequest
 from seq2seq.training.trainer import make_trainer
@@ -149,7 +150,8 @@ class _Run(NamedTuple):
         if _has_ended(self.config, state):
             return state
         began = (state.step, state.validation_due)
-        self._fit(self._module(data, state, saved), data)
+        steps = self._steps(data)
+        self._fit(self._module(data, steps, state, saved), data, steps)
         if self.group.place.is_first:
             self._tell_end(state)
             if is_stopped(state, self.config, self.stop):
@@ -157,8 +159,19 @@ class _Run(NamedTuple):
                 _ask_for_another_start(self.folder, self.stop, got_on=got_on)
         return state
 
+    def _steps(self, data: PreparedData) -> StepDataset:
+        config, place = self.config, self.group.place
+        return StepDataset(
+            data.split("train"),
+            seed=config.seed,
+            tokens_per_step=config.training.tokens_per_step,
+            tokens_per_device=config.training.tokens_per_device,
+            rank=place.rank,
+            world_size=place.world_size,
+        )
+
     def _module(
-        self, data: PreparedData, state: RunState, saved: dict[str, Any] | None
+        self, data: PreparedData, steps: StepDataset, state: RunState, saved: dict[str, Any] | None
     ) -> TranslationModule:
         """Make what is trained, and put what was saved into it."""
         config = self.config
@@ -171,21 +184,23 @@ class _Run(NamedTuple):
         if config.base is not None:
             freeze(network, config.base.freeze)
         optimizer = saved["optimizer"] if saved else None
-        module = TranslationModule(network, config, state, self.group, optimizer, self.precision)
+        schedule = self._schedule(steps, state)
+        module = TranslationModule(
+            network, config, state, self.group, schedule, optimizer, self.precision
+        )
         if saved is not None and saved["average"] is not None and module.average is not None:
             copy_weights(module.average.network, saved["average"])
         return module
 
-    def _fit(self, module: TranslationModule, data: PreparedData) -> None:
+    def _schedule(self, steps: StepDataset, state: RunState) -> Schedule:
+        """Learn how long the parts of the rate's schedule are, now that the data is known."""
+        training = self.config.training
+        tokens = int(steps.lengths.target.sum())
+        extent = Extent(state.schedule_step + training.steps, steps.epoch_length(0), tokens)
+        return in_steps(training.optimizer.schedule, extent)
+
+    def _fit(self, module: TranslationModule, data: PreparedData, steps: StepDataset) -> None:
         config, place, state = self.config, self.group.place, module.state
-        steps = StepDataset(
-            data.split("train"),
-            seed=config.seed,
-            tokens_per_step=config.training.tokens_per_step,
-            tokens_per_device=config.training.tokens_per_device,
-            rank=place.rank,
-            world_size=place.world_size,
-        )
         self._tell_start(module, steps)
         self.group.first_does(lambda: self.folder.begin(module))
         self.stop.saving_takes(checkpoint_size(config, module.network) / SAVED)

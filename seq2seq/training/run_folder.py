@@ -30,6 +30,7 @@ from seq2seq.training.checkpoint import (
 from seq2seq.training.compatibility import check_checkpoint
 from seq2seq.training.lock import RunLock
 from seq2seq.training.module import TranslationModule
+from seq2seq.training.optimizer import moments
 from seq2seq.training.validation import Validation
 
 
@@ -266,8 +267,8 @@ class Room(NamedTuple):
 
 
 def checkpoint_size(config: Config, network: Network) -> int:
-    """Say how many bytes a checkpoint has: weights, two moments of each, and their average."""
-    parts = 3 if config.training.ema is None else 4
+    """Say how many bytes a checkpoint has: weights, the optimizer's moments, and an average."""
+    parts = 1 + moments(config.training.optimizer) + (config.training.ema is not None)
     return parts * sum(p.numel() * p.element_size() for p in network.parameters())
 
 

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from seq2seq.config_file import dump_config
+from seq2seq.model_folder import load_model
+from seq2seq.training.checkpoint import read_checkpoint
 from tests.integration.conftest import Command, make_config, make_pairs
 
 
@@ -116,6 +118,31 @@ def test_validation_bleu_in_training_is_that_of_evaluate(trained: Path, command:
     output = trained / "validation.json"
     command("evaluate", model, "--split", "validation", "--beam", "1", "--output", output)
     assert json.loads(output.read_text())["scores"]["BLEU"]["value"] == max(scores)
+
+
+def test_checkpoints_are_averaged_into_a_model_that_translates(
+    trained: Path, command: Command, tmp_path: Path
+) -> None:
+    checkpoints = sorted((trained / "run" / "checkpoints").iterdir())
+    output = tmp_path / "averaged"
+    ended = command("average", trained / "run", "--output", output)
+    assert ended.status == 0, ended.messages
+    assert f"{output} is the mean of the weights after the steps 250, 498, 500" in ended.messages
+    network = load_model(output).network
+    saved = [read_checkpoint(path)["weights"] for path in checkpoints]
+    for name, weights in network.named_parameters():
+        mean = torch.stack([part[name] for part in saved]).mean(dim=0)
+        torch.testing.assert_close(weights.detach(), mean, rtol=1e-6, atol=1e-6)
+    ended = command("evaluate", output)
+    assert ended.status == 0, ended.messages
+    report = json.loads((output / "score.json").read_text())
+    assert report["model"]["averaged"] == [250, 498, 500]
+    assert report["scores"]["BLEU"]["value"] > 80
+    ended = command("translate", output, stdin=b"The dog sees the cat.\n")
+    assert ended.output == "Der Hund sieht den Kater.\n"
+    again = tmp_path / "again"
+    assert command("average", *checkpoints, "--output", again).status == 0
+    assert (again / "model.safetensors").read_bytes() == (output / "model.safetensors").read_bytes()
 
 
 def test_inspect_draws_a_picture(trained: Path, command: Command, tmp_path: Path) -> None:
@@ -233,6 +260,22 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "no model": (["translate", "{folder}/other"], ["{folder}/other", "no model folder"]),
     "no such folder": (["evaluate", "{folder}/none"], ["{folder}/none", "no model folder"]),
     "no such device": (["train", "{config}", "trainer.accelerator=cuda"], ["cuda", "cpu"]),
+    "average in place of a model": (
+        ["average", "{model}/..", "--output", "{model}"],
+        ["{model}", "is there already"],
+    ),
+    "average of no run": (
+        ["average", "{folder}/none", "--output", "{folder}/mean"],
+        ["{folder}/none", "no run folder"],
+    ),
+    "average of more than there are": (
+        ["average", "{model}/..", "--last", "9", "--output", "{folder}/mean"],
+        ["--last is 9", "has 3 checkpoints"],
+    ),
+    "average of one": (
+        ["average", "{model}/../checkpoints/step-00000500.ckpt", "--output", "{folder}/mean"],
+        ["two checkpoints or more", "step-00000500.ckpt"],
+    ),
     "reference alone": (["evaluate", "{model}", "--reference", "x"], ["--source"]),
     "blank sentence": (["inspect", "{model}", "  "], ["blank"]),
     "sentence of odd bytes": (["inspect", "{model}", "caf\udce9"], ["UTF-8"]),

@@ -271,6 +271,17 @@ def test_the_position_is_kept_in_the_same_batches_alone(
     assert not (tmp_path / "tuned" / "checkpoints").exists()
 
 
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+def test_another_kind_of_optimizer_keeps_nothing(
+    trained: Config, tmp_path: Path, kind: str
+) -> None:
+    optimizer = {"optimizer": {"kind": kind}}
+    said = f"can't have optimizer: .* trained with adamw, but training.optimizer.kind is {kind}"
+    with pytest.raises(CommonError, match=said):
+        run(with_base(trained, tmp_path / "tuned", optimizer, keep="optimizer"))
+    assert run(with_base(trained, tmp_path / "tuned", {"steps": 1, **optimizer})).step == 1
+
+
 def test_keeping_needs_the_checkpoint_of_the_very_model(trained: Config, tmp_path: Path) -> None:
     other = update(trained, training={"folder": tmp_path / "other"})
     model, copied = trained.training.folder / "model", tmp_path / "other" / "model"

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from seq2seq.config import Config
+from seq2seq.data.prepare import prepare
+from seq2seq.data.prepared import Manifest
 from seq2seq.errors import CommonError, ModelError, UserError
 from seq2seq.model_folder import load_model
 from seq2seq.parallel.place import Place
@@ -169,6 +171,46 @@ def test_a_run_stopped_after_every_step_ends_as_the_uninterrupted_one(
     assert_same_end(uninterrupted, stopped, 14)
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"kind": "adam", "weight_decay": 0.1, "schedule": {"kind": "cosine", "warmup": "20%"}},
+        {"kind": "sgd", "momentum": 0.9, "schedule": {"kind": "gnmt", "warmup": "500 tokens"}},
+        {"kind": "sgd", "schedule": {"kind": "constant", "warmup": "1 epoch"}},
+    ],
+    ids=["adam", "momentum", "sgd"],
+)
+def test_a_stopped_run_of_another_optimizer_ends_as_the_uninterrupted_one(
+    config: Config, optimizer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = update(config, training={"optimizer": optimizer, "folder": tmp(config, "full")})
+    run(full)
+    stopped = update(full, training={"folder": config.training.folder})
+    run_until(stopped, 7, monkeypatch)
+    run(stopped, resume=True)
+    assert_same_end(full, stopped, 14)
+
+
+def test_a_warm_up_can_be_given_in_epochs_tokens_or_a_share_of_the_run(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(config)
+    train = Manifest.load(config.data.folder).splits["train"]
+    half_an_epoch = f"{(train.target_pieces + train.pairs) // 2} tokens"
+    for warmup in ("1 epoch", "50%", half_an_epoch):
+        schedule = {"kind": "constant", "warmup": warmup}
+        optimizer = {"learning_rate": 1e-3, "schedule": schedule}
+        changed = update(config, training={"optimizer": optimizer, "folder": tmp(config, warmup)})
+        run(changed)
+        entries = log(changed, "train")
+        epoch = [entry["epoch"] for entry in entries].count(0)
+        steps = {"1 epoch": epoch, "50%": 7, half_an_epoch: round(epoch / 2)}[warmup]
+        told = f"training.optimizer.schedule.warmup is {warmup}: {steps} steps"
+        assert told in capsys.readouterr().err
+        rates = [entry["learning_rate"] for entry in entries]
+        assert rates == pytest.approx([min(1.0, step / steps) * 1e-3 for step in range(1, 15)])
+
+
 def test_an_extended_run_ends_as_one_that_was_long_from_the_start(config: Config) -> None:
     # Every 4 steps a validation, so that the short run's end is one of the long run's too.
     optimizer = {"schedule": {"kind": "plateau", "warmup": 2, "patience": 0}}
@@ -259,6 +301,8 @@ def test_the_model_folder_holds_the_best_validated_weights(config: Config) -> No
     [
         ("model", {"decoder_size": 12}, "model.decoder_size: 8 → 12"),
         ("training", {"tokens_per_step": 700}, "training.tokens_per_step: 512 → 700"),
+        ("training", {"optimizer": {"kind": "adam"}}, "training.optimizer.kind: adamw → adam"),
+        ("training", {"optimizer": {"kind": "sgd"}}, "training.optimizer: {kind: adamw,"),
     ],
 )
 def test_what_a_run_cannot_change_is_refused_by_name(

@@ -6,9 +6,11 @@ import pytest
 from pydantic import ValidationError
 
 from seq2seq.config import (
+    AdamW,
     Config,
     DropoutConfig,
-    OptimizerConfig,
+    InverseSquareRoot,
+    Length,
     SampleCorpus,
     SearchConfig,
     Section,
@@ -89,7 +91,69 @@ def test_not_a_positive_whole_number(written: str):
 @pytest.mark.parametrize("written", ["inf", "nan", "-inf", "1e999", float("inf"), float("nan")])
 def test_numbers_are_finite(written: Any):
     with pytest.raises(ValidationError):
-        OptimizerConfig.model_validate({"learning_rate": written})
+        AdamW.model_validate({"learning_rate": written})
+
+
+@pytest.mark.parametrize(
+    ("written", "length", "again"),
+    [
+        (500, Length(500), 500),
+        ("500", Length(500), 500),
+        ("5e2", Length(500), 500),
+        (" 1_000 steps ", Length(1000), 1000),
+        ("1 step", Length(1), 1),
+        ("2 epochs", Length(2, "epochs"), "2 epochs"),
+        ("1.5epochs", Length(1.5, "epochs"), "1.5 epochs"),
+        ("1 epoch", Length(1, "epochs"), "1 epoch"),
+        ("1e6 tokens", Length(1e6, "tokens"), "1000000 tokens"),
+        ("10%", Length(10, "%"), "10%"),
+        ("12.5 %", Length(12.5, "%"), "12.5%"),
+        (".1%", Length(0.1, "%"), "0.1%"),
+        (Length(3, "epochs"), Length(3, "epochs"), "3 epochs"),
+    ],
+)
+def test_length(written: Any, length: Length, again: int | str):
+    schedule = InverseSquareRoot.model_validate({"warmup": written})
+    assert schedule.warmup == length
+    for mode in ("json", "python"):
+        plain = schedule.model_dump(mode=mode)
+        assert plain["warmup"] == again
+        assert InverseSquareRoot.model_validate(plain) == schedule
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "0",
+        "-5",
+        "1.5",
+        "1.5 tokens",
+        "0 epochs",
+        "2 weeks",
+        "5 % %",
+        "10% steps",
+        "1e999 epochs",
+        "nan%",
+        "5__0",
+        "epochs",
+        "1,000",
+        True,
+        None,
+        ["5"],
+    ],
+)
+def test_not_a_length(written: Any):
+    with pytest.raises(ValidationError):
+        InverseSquareRoot.model_validate({"warmup": written})
+
+
+def test_settings_without_a_kind_of_optimizer_are_adamws():
+    """Checkpoints and models of runs that were begun before there were several."""
+    plain = Config().model_dump(mode="json")
+    assert plain["training"]["optimizer"].pop("kind") == "adamw"
+    plain["training"]["optimizer"]["betas"] = [0.5, 0.5]
+    assert Config.model_validate(plain).training.optimizer == AdamW(betas=(0.5, 0.5))
 
 
 def test_sections_are_frozen_and_know_their_keys():

@@ -11,12 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq.config import (
+    Adam,
     Config,
     DataConfig,
+    Gnmt,
     HubCorpus,
     InverseSquareRoot,
+    Length,
     Linear,
     SampleCorpus,
+    Sgd,
     TableCorpus,
     TextCorpus,
 )
@@ -59,6 +63,11 @@ def mistakes(text: str, *overrides: str) -> list[str]:
         ("training.optimizer.learning_rate", "'1e-3'", 0.001),
         ("training.optimizer.learning_rate", "1,0e-3", None),
         ("training.optimizer.betas", "[9e-1, .98]", (0.9, 0.98)),
+        ("training.optimizer.schedule.warmup", "1e3", Length(1000)),
+        ("training.optimizer.schedule.warmup", "2 epochs", Length(2, "epochs")),
+        ("training.optimizer.schedule.warmup", "10%", Length(10, "%")),
+        ("training.optimizer.schedule.warmup", "1.5", None),
+        ("training.optimizer.schedule.warmup", "~", None),
         ("training.steps", "5e4", 50000),
         ("training.steps", "1_000", 1000),
         ("training.steps", "yes", None),
@@ -189,7 +198,7 @@ def test_none_and_section_replace_each_other():
 def test_without_kind_a_section_has_its_default_form():
     config = read("data: {corpus: {pairs: 100}}", "training.optimizer.schedule.warmup=7")
     assert config.data.corpus == SampleCorpus(pairs=100)
-    assert config.training.optimizer.schedule == InverseSquareRoot(warmup=7)
+    assert config.training.optimizer.schedule == InverseSquareRoot(warmup=Length(7))
 
 
 def test_other_kind_on_the_command_line_starts_the_section_afresh():
@@ -214,6 +223,16 @@ def test_same_kind_on_the_command_line_keeps_the_section():
 def test_kind_of_a_section_that_the_file_leaves_out():
     config = read("{}", "training.optimizer.schedule.kind=linear")
     assert config.training.optimizer.schedule == Linear(kind="linear")
+
+
+def test_a_section_of_several_forms_in_another_one():
+    """The optimizer's schedule stays where the optimizer does, and starts afresh where not."""
+    text = "training: {optimizer: {kind: sgd, momentum: 0.5, schedule: {kind: gnmt, cuts: 3}}}"
+    optimizer = read(text, "training.optimizer.learning_rate=2").training.optimizer
+    schedule = Gnmt(kind="gnmt", cuts=3)
+    assert optimizer == Sgd(kind="sgd", momentum=0.5, learning_rate=2.0, schedule=schedule)
+    optimizer = read(text, "training.optimizer.kind=adam").training.optimizer
+    assert optimizer == Adam(kind="adam")
 
 
 # Mistakes ----------------------------------------------------------------------------------------
@@ -375,6 +394,30 @@ TABLE: list[tuple[str, str]] = [
         "training: {optimizer: {betas: [2, x, 3]}}",
         "x.yaml:1: training.optimizer.betas: must be a list of two, each a number ≥ 0 and < 1, but"
         " is [2, x, 3]",
+    ),
+    (
+        "training: {optimizer: {schedule: {warmup: 2 weeks}}}",
+        "x.yaml:1: training.optimizer.schedule.warmup: must be a length > 0 such as 500 (steps),"
+        " 2 epochs, 1e6 tokens or 10% (of the run), but is '2 weeks'",
+    ),
+    (
+        "training:\n  optimizer:\n    schedule: {kind: gnmt, interval: 0%}",
+        "x.yaml:3: training.optimizer.schedule.interval: must be a length > 0 such as 500 (steps),"
+        " 2 epochs, 1e6 tokens or 10% (of the run), or null, but is '0%'",
+    ),
+    (
+        "training: {optimizer: {schedule: {kind: cosine, factor: 0.5}}}",
+        "x.yaml:1: training.optimizer.schedule.factor: belongs to kind 'plateau' or 'gnmt', but"
+        " the kind is 'cosine'",
+    ),
+    (
+        "training: {optimizer: {kind: sgd, betas: [0.9, 0.98]}}",
+        "x.yaml:1: training.optimizer.betas: belongs to kind 'adamw' or 'adam', but the kind is"
+        " 'sgd'",
+    ),
+    (
+        "training: {optimizer: {kind: adagrad}}",
+        "x.yaml:1: training.optimizer.kind: must be 'adamw', 'adam' or 'sgd', but is 'adagrad'",
     ),
     (
         "seed: " + 100 * "x",
@@ -613,6 +656,9 @@ PATH = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 )
 WHOLE = st.integers(1, 10**20)
 RATE = st.floats(0, exclude_min=True, allow_infinity=False)
+LENGTH = st.builds(Length, RATE, st.sampled_from(("epochs", "%"))) | st.builds(
+    Length, st.integers(1, 10**15).map(float), st.sampled_from(("steps", "tokens"))
+)
 SHARE = st.floats(0, 1, exclude_max=True)
 
 
@@ -640,7 +686,10 @@ def configs(draw: st.DrawFn) -> Config:
                 "optimizer": {
                     "learning_rate": draw(RATE),
                     "betas": draw(st.tuples(SHARE, SHARE)),
-                    "schedule": draw(st.sampled_from([InverseSquareRoot(), Linear(kind="linear")])),
+                    "schedule": draw(
+                        st.builds(InverseSquareRoot, warmup=LENGTH)
+                        | st.builds(Gnmt, kind=st.just("gnmt"), interval=st.none() | LENGTH)
+                    ),
                 },
             },
             "validation": {"search": draw(st.none() | st.just({"beam": draw(WHOLE)}))},

@@ -52,18 +52,26 @@ def written() -> Iterator[Written]:
 SECTIONS = [field.annotation for field in Config.model_fields.values()]
 
 
-def settings(form: type[Section] = Config, section: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Yield each key in order, then, for a section with several forms, its other forms."""
+def settings(
+    form: type[Section] = Config, section: str = "", *, other: bool = False
+) -> Iterator[tuple[str, FieldInfo]]:
+    """Yield each key in order, then, for a section with several forms, its other forms.
+
+    What has several forms within an `other` form is described in the first one.
+    """
     for name, field in form.model_fields.items():
         key = section + name
         yield key, field
         forms = forms_of(field.annotation)
         if takes_none(field) and forms[:1] and forms[0] in SECTIONS:
             continue  # an own copy of a section that is described where it belongs
+        if other and len(forms) > 1:
+            continue
         for inner in sorted(forms, key=lambda inner: inner is not type(field.default)):
-            if inner is not type(field.default) and (len(forms) > 1 or takes_none(field)):
+            first = inner is type(field.default)
+            if not first and (len(forms) > 1 or takes_none(field)):
                 yield key, FieldInfo(description=inner.__doc__)
-            yield from settings(inner, f"{key}.")
+            yield from settings(inner, f"{key}.", other=other or not first)
 
 
 def read(text: str) -> Any:
@@ -85,14 +93,15 @@ def test_reference_is_the_defaults():
 
 
 @pytest.mark.parametrize(
-    ("key", "number"), [("data.corpus", 4), ("training.optimizer.schedule", 3)]
+    ("key", "number"),
+    [("data.corpus", 4), ("training.optimizer", 3), ("training.optimizer.schedule", 6)],
 )
 def test_forms_in_the_comments_of_the_reference_can_be_used(key: str, number: int):
     forms: list[list[str]] = []
     for line in written():
-        if line.key == key:
+        if line.key == key and not line.value:
             forms.append([])
-        elif line.key.startswith(f"{key}."):
+        elif line.key.rpartition(".")[0] == key and line.value:
             forms[-1].append(f"{line.key}={line.value}")
     assert len(forms) == number
     for overrides in forms:
@@ -170,6 +179,20 @@ def test_config_fits_the_schema(path: Path, loader: Any):
         ("base: {vocabulary: own}", False),
         ("training: {optimizer: {betas: [0.9]}}", False),
         ("training: {optimizer: {learning_rate: 0}}", False),
+        ("training: {optimizer: {schedule: {warmup: 500}}}", True),
+        ("training: {optimizer: {schedule: {warmup: 5e2}}}", True),
+        ("training: {optimizer: {schedule: {warmup: 500 steps}}}", True),
+        ("training: {optimizer: {schedule: {warmup: 1_000 tokens}}}", True),
+        ("training: {optimizer: {schedule: {warmup: .5 epochs}}}", True),
+        ("training: {optimizer: {schedule: {warmup: 12.5%}}}", True),
+        ("training: {optimizer: {schedule: {warmup: 0}}}", False),
+        ("training: {optimizer: {schedule: {warmup: 0.5}}}", False),
+        ("training: {optimizer: {schedule: {warmup: 2 weeks}}}", False),
+        ("training: {optimizer: {schedule: {warmup: null}}}", False),
+        ("training: {optimizer: {schedule: {kind: gnmt, interval: null}}}", True),
+        ("training: {optimizer: {kind: sgd, momentum: 0.9, schedule: {kind: constant}}}", True),
+        ("training: {optimizer: {kind: sgd, betas: [0.9, 0.98]}}", False),
+        ("training: {optimizer: {momentum: 0.9}}", False),
         ("training: {optimizer: {learning_rate: '0,1'}}", False),
         ("training: {steps: 1.5}", False),
         ("training: {steps: 0}", False),
