@@ -223,11 +223,10 @@ class Bench:
             row = {"name": name, "median": middle, "low": low, "high": high, "unit": unit}
             row |= {"repeats": count, "enqueue_ms": timing.enqueue, "memory_bytes": timing.memory}
             row |= {"figures": figures, "predicted": predicted}
-            spread, memory = f"[{low:.4g} {high:.4g}]", timing.memory / 1e9
-            text = f"{middle:>9.4g} {unit:<4}{spread:<18} {count:>4} {timing.enqueue:>8.3g} "
-            text += f"{memory:>7.3f}  " + "; ".join(
-                f"{key} {value:.4g}" for key, value in figures.items()
-            )
+            columns = f"[{low:.4g} {high:.4g}]"
+            columns = f"{columns:<18} {count:>4} {timing.enqueue:>8.3g} {timing.memory / 1e9:>7.3f}"
+            text = f"{middle:>9.4g} {unit:<4}{columns if count > 1 else '':<40}  "
+            text += "; ".join(f"{key} {value:.4g}" for key, value in figures.items())
             text += f"  (predicted {predicted})" if predicted else ""
         self.current["rows"].append(row)
         print(f"{name:<40} {text}", flush=True)
@@ -258,9 +257,9 @@ class Bench:
             self.row(name, f"absent: {reason}")
         except Exception as error:
             self.failed.append(f"{next(reversed(self.items))} {name}")
-            text = "".join(traceback.format_exception(error))
-            self.current.setdefault("tracebacks", {})[name] = text
-            self.row(name, f"failed: {text.strip().splitlines()[-1]}")
+            traces = self.current.setdefault("tracebacks", {})
+            traces[name] = "".join(traceback.format_exception(error))
+            self.row(name, f"failed: {traceback.format_exception_only(error)[0].splitlines()[0]}")
         else:
             return
         gc.collect()  # what an error's frames held
