@@ -9,9 +9,9 @@ Each item prints a table, a row as soon as it is measured, and the file of resul
 whole one after each row. What fails is recorded, and the next goes on. Works that are compared take
 turns. A time is a median with quartiles, of ten repeats or more or of what fits in 1.5 seconds,
 after warm-ups: between CUDA events on a GPU, by a clock on a CPU. "enqueue" is what the host needs
-to ask for the work of an idle GPU: where it is more than the time, the host is the limit. "memory"
-is the most that was allocated above what stood there before. Predictions are an arithmetic model's
-or others' figures, for an H100 and `--scale 1`.
+to ask for the work of an idle GPU; where that is more than the time, the row says "host-bound".
+"GB" is the most that was allocated above what stood there before. Predictions are an arithmetic
+model's or others' figures, for an H100 and `--scale 1`.
 """
 
 import argparse
@@ -227,6 +227,7 @@ class Bench:
             columns = f"{columns:<18} {count:>4} {timing.enqueue:>8.3g} {timing.memory / 1e9:>7.3f}"
             text = f"{middle:>9.4g} {unit:<4}{columns if count > 1 else '':<40}  "
             text += "; ".join(f"{key} {value:.4g}" for key, value in figures.items())
+            text += "  host-bound" if self.cuda and timing.enqueue > middle else ""
             text += f"  (predicted {predicted})" if predicted else ""
         self.current["rows"].append(row)
         print(f"{name:<40} {text}", flush=True)
@@ -1202,9 +1203,7 @@ def _lightning(training: Training, steps: int) -> float:
         times.append(time.perf_counter())
 
     class Module(lightning.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network, self.automatic_optimization = training.network, False
+        automatic_optimization = False
 
         def configure_optimizers(self) -> Any:
             return training.optimizer
@@ -1214,7 +1213,7 @@ def _lightning(training: Training, steps: int) -> float:
                 note_time()
             optimizer: Any = self.optimizers()
             optimizer.zero_grad(set_to_none=True)
-            self.manual_backward(self.network(batch))
+            self.manual_backward(training.network(batch))
             training.clip()
             optimizer.step()
 
