@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
+from math import log
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from seq2seq.errors import UserError
 from seq2seq.evaluation import show_scores
 from seq2seq.model_description import ModelDescription
 from seq2seq.model_folder import copy_weights, new_network
-from seq2seq.parallel.device import choose_device
+from seq2seq.parallel.device import choose_device, compute_deterministically
 from seq2seq.parallel.group import Group, meet
 from seq2seq.parallel.launcher import launched
 from seq2seq.parallel.place import Place, usable_cpus, usable_threads
@@ -24,7 +25,9 @@ from seq2seq.scoring import Score, Scores
 from seq2seq.terminal import Progress, say
 from seq2seq.training.base import freeze
 from seq2seq.training.boundary import Boundary, end_reason, is_stopped
+from seq2seq.training.capacity import Capacity, is_out_of_memory
 from seq2seq.training.compatibility import check_processes
+from seq2seq.training.divergence import Watch
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.monitoring import Monitor, check_loggers
 from seq2seq.training.report import Report
@@ -174,15 +177,15 @@ class _Run(NamedTuple):
 
     def _fit(self, module: TranslationModule, data: PreparedData) -> None:
         config, place, state = self.config, self.group.place, module.state
-        steps = StepDataset(
+        uncut = StepDataset(
             data.split("train"),
             seed=config.seed,
             tokens_per_step=config.training.tokens_per_step,
-            tokens_per_device=config.training.tokens_per_device,
             rank=place.rank,
             world_size=place.world_size,
         )
-        self._tell_start(module, steps)
+        self._tell_start(module, uncut)
+        steps = self._cut(uncut, module)
         self.group.first_does(lambda: self.folder.begin(module))
         self.stop.saving_takes(checkpoint_size(config, module.network) / SAVED)
         # At least one, which is never computed: a validation may be left over from the last step.
@@ -204,17 +207,36 @@ class _Run(NamedTuple):
                 log_every=config.training.log_every,
                 progress=bar,
                 monitor=monitor,
+                watch=Watch(self.folder, self.group, steps, log(len(data.vocabularies.target))),
             )
             boundary = self._boundary(module, data, steps, report)
             trainer = make_trainer(config, boundary, place, self.device)
             try:
                 trainer.fit(module, loader)
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 raise UserError(
                     "the device's memory is too small for a batch: lower"
-                    f" training.tokens_per_device (now {config.training.tokens_per_device}) or"
+                    f" training.tokens_per_device (now {steps.tokens_per_device}) or"
                     " search.tokens_per_batch"
                 ) from error
+
+    def _cut(self, steps: StepDataset, module: TranslationModule) -> StepDataset:
+        """Cut the steps so that the devices can compute them, and try the longest batch."""
+        config, state = self.config, module.state
+        if config.trainer.deterministic:
+            compute_deterministically()
+        module.to(self.device)
+        capacity = Capacity(
+            module.network, steps, config, self.group, self.device, epoch=state.epoch
+        )
+        tokens, why = capacity.choose(state)
+        if why:
+            say(why)
+        if state.step < config.training.steps:
+            capacity.check(tokens)
+        return steps.cut_for(tokens)
 
     def _boundary(
         self, module: TranslationModule, data: PreparedData, steps: StepDataset, report: Report
@@ -223,7 +245,7 @@ class _Run(NamedTuple):
             self.config,
             steps,
             self.group,
-            validator=Validator(data, self.config, self.group),
+            validator=Validator(data, self.config, self.group, steps.tokens_per_device),
             report=report,
             stop=self.stop,
             save=lambda: self.folder.save(module, data),

@@ -31,6 +31,8 @@ class RunState:
     """Time spent training, over all starts."""
     schedule_step: int = 0
     """Steps of the schedule before this run's first: those of the base's run, where it goes on."""
+    tokens_per_device: int | None = None
+    """What `training.tokens_per_device: auto` has found, if it has looked for it."""
     base: dict[str, Any] | None = None
     """The model that the run was started from: folder, step, digest of its weights."""
 
