@@ -679,8 +679,11 @@ class TrainingConfig(Section):
     """Number of optimizer steps."""
     tokens_per_step: Positive = 4096
     """Most real target tokens (ends of sentence counted) in one optimizer step."""
-    tokens_per_device: Positive = 25000
-    """Most padded source and target positions that are computed at once; a step is cut to fit."""
+    tokens_per_device: Positive | Literal["auto"] = 25000
+    """Most padded source and target positions that are computed at once; a step is cut to fit.
+
+    `auto` finds the most that a GPU's memory holds, when the run begins, and keeps to it.
+    """
     label_smoothing: Share = 0.1
     """Share of the probability that the loss spreads over the whole vocabulary."""
     optimizer: Annotated[
@@ -805,10 +808,11 @@ class Config(Section):
                 f"`training.tokens_per_step` must be at least `data.max_length` + 1 = {longest},"
                 f" but is {self.training.tokens_per_step}"
             )
-        if self.training.tokens_per_device < 2 * longest:
+        at_once = self.training.tokens_per_device
+        if at_once != "auto" and at_once < self.longest_pair:
             clashes.append(
                 "`training.tokens_per_device` must be at least 2 × (`data.max_length` + 1)"
-                f" = {2 * longest}, but is {self.training.tokens_per_device}"
+                f" = {self.longest_pair}, but is {at_once}"
             )
         if clashes:
             raise ValueError("\n".join(clashes))
@@ -829,6 +833,11 @@ class Config(Section):
                         f"`{section}.{key}` must be {_written(value)} as in the base"
                         f" {self.base.model}, but is {_written(own[key])}: {way_out}"
                     )
+
+    @property
+    def longest_pair(self) -> int:
+        """Most source and target positions that a training pair has."""
+        return 2 * (self.data.max_length + 1)
 
     @property
     def validation_search(self) -> SearchConfig:

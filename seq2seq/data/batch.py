@@ -40,6 +40,17 @@ class Step(NamedTuple):
     epoch: int
 
 
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Copy a batch to where it is computed."""
+    tensors = {name: part for name, part in batch._asdict().items() if isinstance(part, Tensor)}
+    return batch._replace(**{name: part.to(device) for name, part in tensors.items()})
+
+
+def padded_size(batch: Batch) -> int:
+    """Count the source and target positions of a batch, padding included."""
+    return batch.source.numel() + batch.target_input.numel()
+
+
 def pad(sentences: Sequence[Ids]) -> Int[Tensor, "length batch"]:
     """Put sentences side by side as columns, filled up with `PAD`."""
     longest = max(len(sentence) for sentence in sentences)

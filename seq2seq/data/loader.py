@@ -1,16 +1,27 @@
 """The loader: gives a run's steps from any position on, at no cost."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from copy import copy
 from functools import lru_cache
+from math import ceil
 from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seq2seq.data.batch import Batch, Step, make_batch
-from seq2seq.data.plan import Indices, Lengths, cut, padded_positions, plan_epoch
+from seq2seq.data.plan import (
+    Indices,
+    Lengths,
+    cut,
+    cut_share,
+    padded_pairs,
+    padded_positions,
+    plan_epoch,
+)
 from seq2seq.data.prepared import PreparedSplit
 
-_LOOKED_AT = 200  # steps that are cut to find the one with the largest micro-batch
+_LOOKED_AT = 200  # steps of an epoch that are cut to find the largest micro-batch
 
 
 class Position(NamedTuple):
@@ -29,16 +40,23 @@ class StepDataset(Dataset[Step]):
         *,
         seed: int,
         tokens_per_step: int,
-        tokens_per_device: int,
+        tokens_per_device: int = sys.maxsize,
         rank: int = 0,
         world_size: int = 1,
     ):
         self._split = split
         self._seed, self._tokens_per_step = seed, tokens_per_step
-        self._tokens_per_device = tokens_per_device
+        self.tokens_per_device = tokens_per_device
         self._rank, self._world_size = rank, world_size
         self.lengths = Lengths(split.source.lengths, split.target.lengths + 1)
         self._plan = lru_cache(maxsize=2)(self._plan_epoch)
+        self._candidates = lru_cache(maxsize=1)(self._find_candidates)
+
+    def cut_for(self, tokens_per_device: int) -> "StepDataset":
+        """Give the same steps, cut into micro-batches of another size."""
+        other = copy(self)  # with the same plan, which knows nothing of it
+        other.tokens_per_device = tokens_per_device
+        return other
 
     def _plan_epoch(self, epoch: int) -> list[Indices]:
         return plan_epoch(
@@ -49,21 +67,52 @@ class StepDataset(Dataset[Step]):
         """The number of steps of an epoch."""
         return len(self._plan(epoch))
 
-    def widest(self, epoch: int) -> Position:
-        """Find the step of an epoch whose largest micro-batch has the most padded positions.
+    def examples(self, position: Position) -> Indices:
+        """The examples of a step, over all processes."""
+        return self._plan(position.epoch)[position.batch]
 
-        Only steps that are among the largest before they are cut are looked at more closely: many
-        fill a device, and these differ by less than a sentence.
+    def largest(self, epoch: int) -> tuple[Batch, Batch]:
+        """Make the micro-batches of an epoch that take this process the most memory.
+
+        The first has the most padded positions, which are what recurrent layers compute; the second
+        the most pairs of positions, which are what attention compares. Only steps that are among
+        the largest before they are cut are looked at: many fill a device, and these differ by less
+        than a sentence.
         """
+        return self._largest(epoch, padded_positions), self._largest(epoch, padded_pairs)
+
+    def _largest(self, epoch: int, size: Callable[[Indices, Lengths], int]) -> Batch:
         plan = self._plan(epoch)
-        uncut = [padded_positions(batch, self.lengths) for batch in plan]
-        largest = sorted(range(len(plan)), key=lambda number: -uncut[number])[:_LOOKED_AT]
+        pieces = [
+            (piece, number)
+            for number in self._candidates(epoch)
+            for piece in cut_share(
+                plan[number][self._rank :: self._world_size], self.lengths, self.tokens_per_device
+            )
+        ]
+        if not pieces:  # each step has fewer examples than there are processes
+            return self._batch(plan[0][:0], fill=plan[0][:1])
+        piece, number = max(pieces, key=lambda entry: size(entry[0], self.lengths))
+        return self._batch(piece, fill=plan[number][:1])
 
-        def most(number: int) -> int:
-            pieces = self._cut(plan[number])
-            return max(padded_positions(piece, self.lengths) for piece in pieces)
+    def largest_share(self, epoch: int) -> int:
+        """Say how many padded positions any process has to compute in a step, at most."""
 
-        return Position(epoch, max(largest, key=most))
+        def share(batch: Indices) -> int:
+            longest = padded_positions(batch, self.lengths) // len(batch)
+            return ceil(len(batch) / self._world_size) * longest
+
+        plan = self._plan(epoch)
+        return max(share(plan[number]) for number in self._candidates(epoch))
+
+    def _find_candidates(self, epoch: int) -> list[int]:
+        """Find the steps of an epoch that are the largest before they are cut."""
+        plan = self._plan(epoch)
+        found: set[int] = set()
+        for size in (padded_positions, padded_pairs):
+            sizes = [size(batch, self.lengths) for batch in plan]
+            found.update(sorted(range(len(plan)), key=lambda number: -sizes[number])[:_LOOKED_AT])
+        return sorted(found)
 
     def _cut(self, batch: Indices) -> list[Indices]:
         return cut(
@@ -71,7 +120,7 @@ class StepDataset(Dataset[Step]):
             self.lengths,
             rank=self._rank,
             world_size=self._world_size,
-            tokens_per_device=self._tokens_per_device,
+            tokens_per_device=self.tokens_per_device,
         )
 
     def __getitem__(self, index: Any) -> Step:

@@ -77,7 +77,7 @@ def cut(
         Micro-batches: indices of examples, together the process's share.
     """
     shares = [
-        _cut_share(batch[other::world_size], lengths, tokens_per_device)
+        cut_share(batch[other::world_size], lengths, tokens_per_device)
         for other in range(world_size)
     ]
     most = max(len(share) for share in shares)
@@ -90,7 +90,14 @@ def padded_positions(examples: Indices, lengths: Lengths) -> int:
     return len(examples) * int(longest)
 
 
-def _cut_share(share: Indices, lengths: Lengths, tokens_per_device: int) -> list[Indices]:
+def padded_pairs(examples: Indices, lengths: Lengths) -> int:
+    """Count the pairs of a source and a target position of one example, padding included."""
+    source, target = (side[examples].max(initial=0) for side in lengths)
+    return len(examples) * int(source) * int(target)
+
+
+def cut_share(share: Indices, lengths: Lengths, tokens_per_device: int) -> list[Indices]:
+    """Cut examples into micro-batches, none of which is empty."""
     pieces: list[Indices] = []
     start, longest_source, longest_target = 0, 0, 0
     for end, example in enumerate(share):

@@ -19,6 +19,7 @@ from seq2seq.parallel.slurm import seconds_in_all
 from seq2seq.terminal import complain
 from seq2seq.training.run import SAVED
 from seq2seq.training.run_folder import Room
+from seq2seq.training.state import RunState
 
 _HELD = (signal.SIGINT, signal.SIGTERM)  # until a process that is started can end orderly
 
@@ -148,22 +149,20 @@ class _Round:
         self._findings += found
         found, state = folders.check_run(config, group, fingerprint)
         self._findings += found
-        steps = config.training.steps - state.step
-        if not (fingerprint and steps > 0 and would_run(self._findings)):
+        done = state.step >= config.training.steps
+        if done or not (fingerprint and would_run(self._findings)):
             return
         saving = room.checkpoint / (speed or SAVED)
-        self._rehearse(group, channel, steps, Times(starting, 0.0, saving))
+        self._rehearse(group, channel, state, Times(starting, 0.0, saving))
 
-    def _rehearse(self, group: Group, channel: Any, steps: int, times: Times) -> None:
+    def _rehearse(self, group: Group, channel: Any, state: RunState, times: Times) -> None:
         device = machine.chosen_device(self._own)
         tried = rehearsal.Rehearsal(self._settings, group, device, channel)
-        memories = group.gather(tried.compute_largest())
-        tokens = self._settings.training.tokens_per_device
-        self._findings += rehearsal.judge_memory(memories, self._processes, tokens)
+        self._findings += tried.compute_largest(state, self._processes)
         if not would_run(self._findings):
             return
         times = times._replace(start=max(group.gather(times.start)), step=tried.time_steps())
-        limit = group.share(seconds_in_all())
+        steps, limit = self._settings.training.steps - state.step, group.share(seconds_in_all())
         self._findings += rehearsal.judge_times(times, steps, limit)
 
     def _report(self) -> None:

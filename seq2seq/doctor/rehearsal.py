@@ -1,13 +1,8 @@
 """Steps that are computed to see what they take, of memory and of time, and then forgotten."""
 
 import math
-import re
-import resource
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,25 +10,27 @@ import torch.distributed as distributed
 from rich.filesize import decimal as shown
 
 from seq2seq.config import Config
-from seq2seq.data.batch import Batch, Step
-from seq2seq.data.loader import Position, StepDataset
+from seq2seq.data.batch import Step, to_device
+from seq2seq.data.loader import Position
 from seq2seq.data.prepared import PreparedData
-from seq2seq.doctor.findings import Finding, failure, fine, remark
+from seq2seq.doctor.findings import Finding, failure, failure_of, fine, remark
 from seq2seq.doctor.machine import Process
 from seq2seq.doctor.network import finish
+from seq2seq.errors import UserError
 from seq2seq.model.network import Network, build_network
 from seq2seq.model_folder import new_network
 from seq2seq.parallel.group import Group
 from seq2seq.terminal import duration
 from seq2seq.training.base import freeze
+from seq2seq.training.capacity import Capacity, Memory
 from seq2seq.training.module import batch_loss
 from seq2seq.training.optimizer import new_optimizer
+from seq2seq.training.parts import new_steps
 from seq2seq.training.precision import allow_products, choose_precision, weights_type
+from seq2seq.training.state import RunState
 from seq2seq.training.stopping import seconds_to_stop
 from seq2seq.vocabulary import NUM_SPECIAL
 
-_FORGET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-_PEAK = re.compile(r"VmHWM:\s*(\d+)")
 _STEPS = 5
 _SECONDS = 20.0  # after which no further step is tried
 _NEARLY = 0.9  # share of the memory from which on a word is due
@@ -69,29 +66,32 @@ class Rehearsal:
         self.network.to(self._precision.weights)
         if config.base is not None:
             freeze(self.network, config.base.freeze)
-        self._steps = StepDataset(
-            data.split("train"),
-            seed=config.seed,
-            tokens_per_step=config.training.tokens_per_step,
-            tokens_per_device=config.training.tokens_per_device,
-            rank=group.place.rank,
-            world_size=group.place.world_size,
-        )
+        self._steps = new_steps(config, data, group.place)
 
-    def compute_largest(self) -> "Memory":
-        """Compute a step of the micro-batch with the most padded positions of an epoch."""
-        step = self._steps[self._steps.widest(0)]
-        batch = max(step.batches, key=_positions)
-        _forget_peak(self._device)
-        before, trouble = _peak(self._device), ""
+    def compute_largest(self, state: RunState, processes: Sequence[Process]) -> list[Finding]:
+        """Compute the longest batches of an epoch; all processes must call it.
+
+        Args:
+            state: where the run stands.
+            processes: all of them.
+        """
+        config, device = self._config, self._device
+        capacity = Capacity(
+            self.network,
+            self._steps,
+            config,
+            self._group,
+            device,
+            self._precision,
+            epoch=state.epoch,
+        )
         try:
-            self.network.to(self._device)
-            self._optimizer = new_optimizer(self.network, self._config.training.optimizer)
-            self._compute(step._replace(batches=(batch,)))
-        except torch.OutOfMemoryError as error:
-            trouble = str(error).splitlines()[0]
-        peak = _peak(self._device)
-        return Memory(trouble, _positions(batch), peak, peak - before)
+            tokens, why = capacity.choose(state)
+        except UserError as error:
+            return [failure_of("memory", error, "train a smaller model")]
+        self._steps = self._steps.cut_for(tokens)
+        findings = judge_memory(capacity.try_everywhere(tokens), processes, tokens)
+        return [fine("memory", why), *findings] if why else findings
 
     def time_steps(self) -> float:
         """Compute a few steps that are spread over an epoch; all processes must call it.
@@ -99,6 +99,7 @@ class Rehearsal:
         Returns:
             The seconds that one takes: of each, those of the slowest process.
         """
+        self._optimizer = new_optimizer(self.network, self._config.training.optimizer)
         number = self._steps.epoch_length(0)
         places = [Position(0, int((part + 0.5) * number / _STEPS)) for part in range(_STEPS)]
         taken: list[float] = []
@@ -116,15 +117,15 @@ class Rehearsal:
         self._group.gather(None)  # so that the slowest doesn't slow down the next step, too
         finish(self._device)
         began = time.perf_counter()
-        self._compute(self._steps[place] if step is None else step, exchange=True)
+        self._compute(self._steps[place] if step is None else step)
         finish(self._device)
         return time.perf_counter() - began
 
-    def _compute(self, step: Step, *, exchange: bool = False) -> None:
+    def _compute(self, step: Step) -> None:
         training = self._config.training
         self.network.train()
         for batch in step.batches:
-            there = Batch(*(_moved(part, self._device) for part in batch))
+            there = to_device(batch, self._device)
             loss = batch_loss(
                 self.network,
                 there,
@@ -133,7 +134,7 @@ class Rehearsal:
                 precision=self._precision,
             )
             loss.backward()
-        if exchange and self._group.place.world_size > 1:
+        if self._group.place.world_size > 1:
             self._exchange()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), training.optimizer.clip)
         self._optimizer.step()
@@ -145,45 +146,6 @@ class Rehearsal:
         number = sum(weights.numel() for weights in learnt)
         numbers = torch.zeros(number, dtype=learnt[0].dtype, device=self._device)
         distributed.all_reduce(numbers, group=self._channel)
-
-
-class Memory(NamedTuple):
-    """What the largest micro-batch has taken in a process; plain types."""
-
-    trouble: str
-    """Why it couldn't be computed; empty where it could."""
-    positions: int
-    """Padded source and target positions."""
-    peak: int
-    """Most bytes: of a GPU, else of the process."""
-    growth: int
-    """How much more that is than before, in bytes."""
-
-
-def _positions(batch: Batch) -> int:
-    return batch.source.numel() + batch.target_input.numel()
-
-
-def _moved(part: Any, device: torch.device) -> Any:
-    return part.to(device) if isinstance(part, torch.Tensor) else part
-
-
-def _forget_peak(device: torch.device) -> None:
-    """Begin to look for the most memory anew, where that can be done."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    with suppress(OSError):  # only Linux has it
-        _FORGET.write_text("5")
-
-
-def _peak(device: torch.device) -> int:
-    """Say how many bytes were used at most: of a GPU, else by this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    with suppress(OSError):
-        return 1024 * int(_PEAK.findall(_STATUS.read_text())[0])
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def judge_memory(

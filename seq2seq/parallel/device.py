@@ -1,5 +1,7 @@
 """What this process computes on."""
 
+import os
+
 import torch
 
 from seq2seq.errors import UserError
@@ -34,3 +36,12 @@ def choose_device(accelerator: str, place: Place) -> torch.device:
             " lower trainer.devices, or start fewer"
         )
     return torch.device(accelerator, place.local_rank if number > 1 else 0)
+
+
+def compute_deterministically() -> None:
+    """Let torch take those algorithms alone that give the same numbers each time, to the bit.
+
+    To be called before anything is computed on a GPU: cuBLAS looks at its variable once.
+    """
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)

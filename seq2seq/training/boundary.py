@@ -94,9 +94,10 @@ class Boundary(lightning.Callback):
     ) -> None:
         """Count the step, then cross the boundary."""
         state: RunState = pl_module.state
+        computed = state.position
         state.step += 1
-        state.epoch, state.batch = following(state.position, self._steps)
-        self._report.step(state, batch, outputs)
+        state.epoch, state.batch = following(computed, self._steps)
+        self._report.step(state, computed, batch, outputs)
         every = self._config.validation.every
         state.validation_due = state.step % every == 0 or state.step == self._config.training.steps
         self._group.step = state.step

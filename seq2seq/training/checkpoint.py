@@ -31,6 +31,11 @@ def checkpoint_path(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}.ckpt"
 
 
+def step_of(path: Path) -> int:
+    """Tell the step of a checkpoint by its name."""
+    return int(path.stem.removeprefix("step-"))
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """List the checkpoints, oldest first.
 

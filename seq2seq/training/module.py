@@ -179,7 +179,8 @@ class TranslationModule(lightning.LightningModule):
 
         Returns:
             The gradient's norm before clipping, and 1 where it isn't finite, else 0: the fused
-            optimizer then leaves everything as it was.
+            optimizer then leaves everything as it was. (Of a scaled loss that is only to be
+            expected, as long as there is a scale to be lowered.)
         """
         scale, clip = self.loss_scale, self.settings.training.optimizer.clip
         optimizer: Any = self.optimizer
@@ -192,6 +193,7 @@ class TranslationModule(lightning.LightningModule):
         if scale is not None:
             norm = norm / scale.value
             scale.update(skipped)
+            skipped = skipped * (scale.value < 1)
         return norm, skipped
 
 

@@ -5,16 +5,20 @@ import math
 import resource
 import sys
 import time
+from itertools import count
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from seq2seq.data.batch import Step
-from seq2seq.errors import CommonError, UserError
+from seq2seq.data.batch import Step, padded_size
+from seq2seq.data.loader import Position
+from seq2seq.errors import UserError
 from seq2seq.files import write_whole
 from seq2seq.parallel.group import Group
 from seq2seq.terminal import Progress, say
+from seq2seq.training.divergence import Computed, Watch
 from seq2seq.training.monitoring import Monitor
 from seq2seq.training.run_folder import RunFolder
 from seq2seq.training.state import RunState
@@ -34,6 +38,7 @@ class Report:
         log_every: int,
         progress: Progress,
         monitor: Monitor | None,
+        watch: Watch,
     ):
         """Begin to collect.
 
@@ -43,10 +48,13 @@ class Report:
             log_every: steps between two entries.
             progress: the bar.
             monitor: the loggers, which the first process has.
+            watch: looks whether the run still learns.
         """
         self._folder, self._group = folder, group
         self._log_every, self._progress, self._monitor = log_every, progress, monitor
+        self._watch = watch
         self._outputs: list[dict[str, Tensor]] = []
+        self._positions: list[Position] = []
         self._tokens = self._padded = self._epoch = 0
         self._waited = 0.0
         self.pace: float | None = None
@@ -73,11 +81,21 @@ class Report:
         """Note that all is done that belongs to the last step."""
         self._waiting_since = time.monotonic()
 
-    def step(self, state: RunState, step: Step, outputs: dict[str, Tensor]) -> None:
-        """Take in one optimizer step."""
+    def step(
+        self, state: RunState, position: Position, step: Step, outputs: dict[str, Tensor]
+    ) -> None:
+        """Take in one optimizer step.
+
+        Args:
+            state: after it.
+            position: of the step.
+            step: that was computed.
+            outputs: what the module made of it.
+        """
         self._outputs.append(outputs)
+        self._positions.append(position)
         self._tokens += step.source_tokens + step.target_tokens
-        self._padded += sum(b.source.numel() + b.target_input.numel() for b in step.batches)
+        self._padded += sum(map(padded_size, step.batches))
         self._epoch = step.epoch
         self._progress.advance(1, epoch=str(step.epoch + 1))
         if state.step % self._log_every == 0:
@@ -87,34 +105,28 @@ class Report:
         """Log the steps since the last time, and show them; all processes must call it.
 
         Raises:
-            UserError: a gradient was not finite.
+            CommonError: the run doesn't learn any more.
         """
         if not self._outputs:
             return
         collected = {
-            name: torch.stack([outputs[name] for outputs in self._outputs])
-            .cpu()
-            .double()
-            .mean()
-            .item()
+            name: torch.stack([outputs[name] for outputs in self._outputs]).cpu().double()
             for name in self._outputs[0]
         }
         now = time.monotonic()
         seconds = max(now - self._since, 1e-9)
-        own = (collected["loss"], self._padded, self._waited / seconds, _memory())
-        losses, padded, waits, memories = zip(*self._group.gather(own), strict=True)
-        skipped = round(collected["skipped"] * len(self._outputs))
-        if skipped:
-            raise CommonError(
-                f"the gradient was not finite in {skipped} of the last {len(self._outputs)} steps"
-                f" before step {state.step}: lower training.optimizer.learning_rate, then go on"
-                " from the last checkpoint with --resume"
-            )
+        own = (collected["loss"].tolist(), self._padded, self._waited / seconds, _memory())
+        shares, padded, waits, memories = zip(*self._group.gather(own), strict=True)
+        losses = [sum(parts) for parts in zip(*shares, strict=True)]
+        first = state.step - len(losses) + 1
+        skipped = collected["skipped"].bool().tolist()
+        rows = zip(count(first), self._positions, losses, skipped, strict=False)
+        self._watch.look([Computed(*row) for row in rows])
         entry = {
             "epoch": self._epoch,
-            "loss": sum(losses),  # each process has computed its share
-            "learning_rate": collected["rate"],
-            "gradient_norm": collected["norm"],
+            "loss": fmean(losses),
+            "learning_rate": collected["rate"].mean().item(),
+            "gradient_norm": collected["norm"].mean().item(),
             "tokens_per_second": round(self._tokens / seconds),
             "padded_tokens_per_second": round(sum(padded) / seconds),
             "data_wait": max(waits),
@@ -123,8 +135,9 @@ class Report:
         self.pace = seconds / len(self._outputs)
         self._write("train", state.step, entry)
         rate = f"{self._tokens / seconds:,.0f}"
-        self._progress.advance(0, **{"loss": f"{sum(losses):.3f}", "tokens/s": rate})
-        self._outputs, self._tokens, self._padded, self._waited = [], 0, 0, 0.0
+        self._progress.advance(0, **{"loss": f"{entry['loss']:.3f}", "tokens/s": rate})
+        self._outputs, self._positions = [], []
+        self._tokens, self._padded, self._waited = 0, 0, 0.0
         self._since = now
 
     def validation(self, state: RunState, result: Validation, *, improved: bool) -> None:

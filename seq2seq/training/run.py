@@ -3,34 +3,35 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from math import log
+from typing import NamedTuple
 
 import torch
 
-from seq2seq.config import Config, Schedule
+from seq2seq.config import Config
 from seq2seq.data.loader import StepDataset, step_loader
 from seq2seq.data.prepare import prepare, prepared_by_another
 from seq2seq.data.prepared import PreparedData
 from seq2seq.errors import UserError
 from seq2seq.evaluation import show_scores
 from seq2seq.model_description import ModelDescription
-from seq2seq.model_folder import copy_weights, new_network
-from seq2seq.parallel.device import choose_device
+from seq2seq.parallel.device import choose_device, compute_deterministically
 from seq2seq.parallel.group import Group, meet
 from seq2seq.parallel.launcher import launched
 from seq2seq.parallel.place import Place, usable_cpus, usable_threads
 from seq2seq.parallel.slurm import contradictions, job_name, start_again, unseen_gpus
 from seq2seq.scoring import Score, Scores
 from seq2seq.terminal import Progress, say
-from seq2seq.training.base import freeze
 from seq2seq.training.boundary import Boundary, end_reason, is_stopped
+from seq2seq.training.capacity import Capacity, is_out_of_memory
 from seq2seq.training.compatibility import check_processes
+from seq2seq.training.divergence import Watch
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.monitoring import Monitor, check_loggers
+from seq2seq.training.parts import new_module, new_steps
 from seq2seq.training.precision import Precision, allow_products, choose_precision
 from seq2seq.training.report import Report
 from seq2seq.training.run_folder import RunFolder, checkpoint_size
-from seq2seq.training.schedule import Extent, in_steps
 from seq2seq.training.state import RunState
 from seq2seq.training.stopping import SIGNALS, StopNow, StopRequest
 from seq2seq.training.trainer import make_trainer
@@ -150,8 +151,9 @@ class _Run(NamedTuple):
         if _has_ended(self.config, state):
             return state
         began = (state.step, state.validation_due)
-        steps = self._steps(data)
-        self._fit(self._module(data, steps, state, saved), data, steps)
+        steps = new_steps(self.config, data, self.group.place)
+        module = new_module(self.config, data, steps, self.group, self.precision, state, saved)
+        self._fit(module, data, steps)
         if self.group.place.is_first:
             self._tell_end(state)
             if is_stopped(state, self.config, self.stop):
@@ -159,49 +161,10 @@ class _Run(NamedTuple):
                 _ask_for_another_start(self.folder, self.stop, got_on=got_on)
         return state
 
-    def _steps(self, data: PreparedData) -> StepDataset:
-        config, place = self.config, self.group.place
-        return StepDataset(
-            data.split("train"),
-            seed=config.seed,
-            tokens_per_step=config.training.tokens_per_step,
-            tokens_per_device=config.training.tokens_per_device,
-            rank=place.rank,
-            world_size=place.world_size,
-        )
-
-    def _module(
-        self, data: PreparedData, steps: StepDataset, state: RunState, saved: dict[str, Any] | None
-    ) -> TranslationModule:
-        """Make what is trained, and put what was saved into it."""
-        config = self.config
-        torch.set_num_threads(config.trainer.threads or usable_threads(self.group.place))
-        torch.manual_seed(config.seed)
-        network = new_network(config, data.vocabularies)
-        network.to(self.precision.weights)
-        if saved is not None:
-            copy_weights(network, saved["weights"])
-        if config.base is not None:
-            freeze(network, config.base.freeze)
-        optimizer = saved["optimizer"] if saved else None
-        schedule = self._schedule(steps, state)
-        module = TranslationModule(
-            network, config, state, self.group, schedule, optimizer, self.precision
-        )
-        if saved is not None and saved["average"] is not None and module.average is not None:
-            copy_weights(module.average.network, saved["average"])
-        return module
-
-    def _schedule(self, steps: StepDataset, state: RunState) -> Schedule:
-        """Learn how long the parts of the rate's schedule are, now that the data is known."""
-        training = self.config.training
-        tokens = int(steps.lengths.target.sum())
-        extent = Extent(state.schedule_step + training.steps, steps.epoch_length(0), tokens)
-        return in_steps(training.optimizer.schedule, extent)
-
     def _fit(self, module: TranslationModule, data: PreparedData, steps: StepDataset) -> None:
         config, place, state = self.config, self.group.place, module.state
         self._tell_start(module, steps)
+        steps = self._cut(steps, module)
         self.group.first_does(lambda: self.folder.begin(module))
         self.stop.saving_takes(checkpoint_size(config, module.network) / SAVED)
         # At least one, which is never computed: a validation may be left over from the last step.
@@ -223,17 +186,42 @@ class _Run(NamedTuple):
                 log_every=config.training.log_every,
                 progress=bar,
                 monitor=monitor,
+                watch=Watch(self.folder, self.group, steps, log(len(data.vocabularies.target))),
             )
             boundary = self._boundary(module, data, steps, report)
             trainer = make_trainer(config, boundary, place, self.device)
             try:
                 trainer.fit(module, loader)
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 raise UserError(
                     "the device's memory is too small for a batch: lower"
-                    f" training.tokens_per_device (now {config.training.tokens_per_device}) or"
+                    f" training.tokens_per_device (now {steps.tokens_per_device}) or"
                     " search.tokens_per_batch"
                 ) from error
+
+    def _cut(self, steps: StepDataset, module: TranslationModule) -> StepDataset:
+        """Cut the steps so that the devices can compute them, and try the longest batch."""
+        config, state = self.config, module.state
+        if config.trainer.deterministic:
+            compute_deterministically()
+        module.to(self.device)
+        capacity = Capacity(
+            module.network,
+            steps,
+            config,
+            self.group,
+            self.device,
+            self.precision,
+            epoch=state.epoch,
+        )
+        tokens, why = capacity.choose(state)
+        if why:
+            say(why)
+        if state.step < config.training.steps:
+            capacity.check(tokens)
+        return steps.cut_for(tokens)
 
     def _boundary(
         self, module: TranslationModule, data: PreparedData, steps: StepDataset, report: Report
@@ -242,7 +230,7 @@ class _Run(NamedTuple):
             self.config,
             steps,
             self.group,
-            validator=Validator(data, self.config, self.group),
+            validator=Validator(data, self.config, self.group, steps.tokens_per_device),
             report=report,
             stop=self.stop,
             save=lambda: self.folder.save(module, data),

@@ -35,6 +35,8 @@ class RunState:
     """What the loss is multiplied with, where gradients are float16."""
     steps_since_scale: int = 0
     """Good steps since that changed."""
+    tokens_per_device: int | None = None
+    """What `training.tokens_per_device: auto` has found, if it has looked for it."""
     base: dict[str, Any] | None = None
     """The model that the run was started from: folder, step, digest of its weights."""
 

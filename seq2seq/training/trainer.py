@@ -32,7 +32,6 @@ def make_trainer(
     trainer = lightning.Trainer(
         accelerator=device.type,
         precision="32-true",
-        deterministic=config.trainer.deterministic or None,
         max_epochs=1,
         callbacks=[boundary],
         default_root_dir=config.training.folder,

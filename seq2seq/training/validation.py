@@ -41,7 +41,15 @@ class Validation(NamedTuple):
 class Validator:
     """Validates a network, with the settings and the scorer of the final evaluation."""
 
-    def __init__(self, data: PreparedData, config: Config, group: Group):
+    def __init__(self, data: PreparedData, config: Config, group: Group, tokens_per_device: int):
+        """Set up the validator.
+
+        Args:
+            data: with the validation set.
+            config: of the run.
+            group: the processes.
+            tokens_per_device: most padded positions whose loss is computed at once.
+        """
         self._data, self._config, self._group = data, config, group
         self._count = 0
         self._text = data.text("validation")
@@ -51,7 +59,7 @@ class Validator:
             pairs,
             seed=0,
             tokens_per_step=max(config.training.tokens_per_step, longest),
-            tokens_per_device=config.training.tokens_per_device,
+            tokens_per_device=tokens_per_device,
         )
 
     def validate(self, network: Network, stop: StopRequest) -> Validation | None:

@@ -22,7 +22,7 @@ def validate(model: Path, folders: list[Path], group: Group) -> list[Validation]
     loaded = load_model(model)
     found: list[Validation] = []
     for folder in folders:
-        validator = Validator(PreparedData.open(folder), loaded.config, group)
+        validator = Validator(PreparedData.open(folder), loaded.config, group, 600)
         result = validator.validate(loaded.network, StopRequest())
         assert result is not None
         found.append(result)

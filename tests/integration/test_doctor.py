@@ -14,10 +14,12 @@ import pytest
 import torch
 
 from seq2seq.config_file import load_config
-from seq2seq.doctor import rehearsal
+from seq2seq.doctor.machine import look
 from seq2seq.doctor.rehearsal import Rehearsal
 from seq2seq.parallel.group import Group
 from seq2seq.parallel.place import Place, usable_cpus
+from seq2seq.training import capacity
+from seq2seq.training.state import RunState
 from tests.integration.conftest import make_config, prepared
 from tests.integration.processes import Finished, Process, ranks, run_all, slurm_tasks
 
@@ -231,20 +233,29 @@ def test_a_run_that_is_there(config: Path, tmp_path: Path) -> None:
 def test_the_longest_batch_is_computed_and_one_that_does_not_fit_is_told(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried = Rehearsal(load_config(config), Group(Place()), torch.device("cpu"), None)
-    weights = [parameter.clone() for parameter in tried.network.parameters()]
-    memory = tried.compute_largest()
-    assert memory.trouble == ""
-    assert 500 < memory.positions <= 600, "training.tokens_per_device is 600"
-    assert memory.peak > memory.growth >= 0
-    after = list(tried.network.parameters())
-    assert not any(torch.equal(one, other) for one, other in zip(weights, after, strict=True))
+    settings, cpu = load_config(config), torch.device("cpu")
+    tried = Rehearsal(settings, Group(Place()), cpu, None)
+    processes = [look(Place(), settings.trainer)]
+    (found,) = tried.compute_largest(RunState(), processes)
+    assert found.level == "fine"
+    positions = re.search(r"the longest batch \((\d+) padded positions\) takes ", found.found)
+    assert positions
+    assert 500 < int(positions[1]) <= 600, "training.tokens_per_device is 600"
 
     def outgrow(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(rehearsal, "batch_loss", outgrow)
-    assert tried.compute_largest().trouble == "CUDA out of memory."
+    monkeypatch.setattr(capacity, "batch_loss", outgrow)
+    (found,) = tried.compute_largest(RunState(), processes)
+    assert found.level == "failure"
+    assert "is too small for the longest batch: CUDA out of memory." in found.found
+    assert found.cure == "lower training.tokens_per_device (now 600)"
+
+
+def test_auto_is_told(config: Path) -> None:
+    end = Process("doctor", config, "training.tokens_per_device=auto").finish()
+    assert end.status == 0, end
+    assert "training.tokens_per_device: auto is 25,000 here, since cpu doesn't tell" in end.output
 
 
 def test_ctrl_c_ends_it_and_nothing_stays(config: Path, tmp_path: Path) -> None:

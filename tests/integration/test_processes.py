@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -227,6 +228,26 @@ def test_a_killed_first_process_is_named_and_the_other_one_ends(exact: Path) -> 
     assert f"rank 0 of 2 (PID {first.pid} on " in end.messages
     assert "is gone; --resume goes on from the last checkpoint" in end.messages
     assert "Traceback" not in end.messages
+
+
+def test_the_examples_of_all_processes_are_named_where_a_gradient_is_not_finite(
+    exact: Path, tmp_path: Path
+) -> None:
+    settings = ("training.optimizer.learning_rate=1e300", "training.log_every=4")
+    command = ("train", exact, f"training.folder={tmp_path / 'run'}", *settings)
+    first, second = run_all(ranks(2), tmp_path / "record", *command, module=RECORDER)
+    assert (first.status, second.status, second.messages) == (2, 2, "")
+    told = re.search(
+        r"not finite in \d of the last \d steps; the first was step (\d), of the training examples"
+        r" ([\d, ]+) \(counted from 0\): ",
+        first.messages,
+    )
+    assert told, first
+    step = int(told[1]) - 1
+    shares = [torch.load(f"{tmp_path}/record.{rank}", weights_only=True)[step] for rank in (0, 1)]
+    examples = sorted(e for share in shares for batch in share["examples"] for e in batch)
+    assert told[2] == ", ".join(map(str, examples))
+    assert not all(torch.cat([g.flatten() for g in shares[0]["gradients"]]).isfinite())
 
 
 def test_a_process_that_is_late_is_named_with_its_step(exact: Path) -> None:

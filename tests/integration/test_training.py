@@ -17,12 +17,13 @@ from seq2seq.errors import CommonError, ModelError, UserError
 from seq2seq.model_folder import load_model
 from seq2seq.parallel.place import Place
 from seq2seq.training.boundary import Boundary
+from seq2seq.training.capacity import Capacity
 from seq2seq.training.checkpoint import checkpoint_path, read_checkpoint
 from seq2seq.training.run import train
 from seq2seq.training.run_folder import RunFolder
 from seq2seq.training.state import RunState
 from seq2seq.training.stopping import StopNow, StopRequest
-from tests.integration.conftest import make_config
+from tests.integration.conftest import Command, make_config
 
 MEASURED = ("tokens_per_second", "padded_tokens_per_second", "data_wait", "memory")
 
@@ -384,6 +385,68 @@ def test_gradients_that_are_not_finite_end_the_run_and_are_not_saved(
         assert all(
             weights.isfinite().all() for weights in read_checkpoint(path)["weights"].values()
         )
+
+
+def test_a_rate_that_is_too_high_ends_the_run_and_the_last_good_checkpoint_goes_on(
+    config_file: Path, config: Config, command: Command
+) -> None:
+    train = ("train", config_file, "--resume")
+    assert command(*train, "training.steps=6").status == 0
+    rate = "training.optimizer.learning_rate=1e30"
+    end = command(*train, rate, "training.log_every=100", "training.checkpoint.every=100")
+    saved = checkpoint_path(config.training.folder / "checkpoints", 6)
+    assert end.status == 2
+    assert "Traceback" not in end.messages
+    told = "the gradient was not finite in 1 of the last 2 steps; the first was step 8, of the"
+    assert f"seq2seq: {told} training examples " in end.messages
+    assert end.messages.endswith(
+        " (counted from 0): lower training.optimizer.learning_rate, then go on from the last good"
+        f" checkpoint, {saved} (step 6), with --resume\n"
+    )
+    assert command(*train).status == 0
+    assert content(config, 14)
+
+
+def test_a_loss_that_explodes_ends_the_run(config_file: Path, command: Command) -> None:
+    settings = ("training.steps=70", "training.log_every=10", "validation.every=1000")
+    rate = ("training.optimizer.learning_rate=100", "training.optimizer.schedule.warmup=5")
+    end = command("train", config_file, *settings, *rate)
+    assert end.status == 2
+    assert "seq2seq: the loss has exploded: " in end.messages
+    assert " per token in the last 50 steps, where guessing evenly loses 3.871; " in end.messages
+    assert "Traceback" not in end.messages
+
+
+def test_the_longest_batch_is_tried_without_a_trace(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(config)
+    untried = update(config, training={"folder": config.training.folder.with_name("untried")})
+    tried: list[int] = []
+
+    def leave_out(_: Capacity, tokens: int) -> None:
+        tried.append(tokens)
+
+    monkeypatch.setattr(Capacity, "check", leave_out)
+    run(untried)
+    assert tried == [600]
+    assert_same_end(config, untried, 14)
+
+
+def test_auto_is_said_and_trains_as_the_number_that_it_is(
+    config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = update(config, training={"tokens_per_device": 25000})
+    run(number)
+    folder = config.training.folder.with_name("auto")
+    auto = update(config, training={"tokens_per_device": "auto", "folder": folder})
+    run_until(auto, 5, monkeypatch)
+    capsys.readouterr()
+    run(auto, resume=True)
+    messages = capsys.readouterr().err
+    assert messages.count("training.tokens_per_device: auto is 25,000 here, since cpu ") == 1
+    assert "changed since" not in messages
+    assert_same_end(number, auto, 14)
 
 
 def test_lightning_installs_no_signal_handler(config: Config) -> None:

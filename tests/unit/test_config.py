@@ -185,6 +185,14 @@ def test_rules_let_the_least_allowed_pass():
     assert Config(training=training).training == training
 
 
+def test_what_a_device_computes_at_once_is_a_number_or_auto():
+    assert Config.model_validate({"training": {"tokens_per_device": "5e4"}}).training == (
+        TrainingConfig(tokens_per_device=50000)
+    )
+    auto = {"data": {"max_length": 4000}, "training": {"tokens_per_device": "auto"}}
+    assert Config.model_validate(auto).training.tokens_per_device == "auto"
+
+
 def test_validation_searches_as_evaluation_does_unless_told_otherwise():
     search, greedy = SearchConfig(beam=7), SearchConfig(beam=1)
     assert Config(search=search).validation_search == search

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seq2seq.data import loader
-from seq2seq.data.batch import Step
+from seq2seq.data.batch import Batch, Step
 from seq2seq.data.loader import Position, StepDataset, following, step_loader
 from seq2seq.data.plan import Indices, Lengths
 from seq2seq.data.prepared import PreparedSplit
@@ -191,16 +191,52 @@ def test_a_process_that_has_run_out_computes_a_pair_at_weight_zero(split: Prepar
 
 @pytest.mark.parametrize("tokens_per_device", [25, 60, 1000])
 @pytest.mark.parametrize("rank", [0, 1])
-def test_the_widest_step_has_the_largest_micro_batch(
+def test_the_largest_micro_batches_of_an_epoch(
     mixed: PreparedSplit, tokens_per_device: int, rank: int
 ):
-    steps = steps_of(
-        mixed, tokens_per_step=40, tokens_per_device=tokens_per_device, rank=rank, world_size=2
-    )
+    uncut = steps_of(mixed, tokens_per_step=40, rank=rank, world_size=2)
+    steps = uncut.cut_for(tokens_per_device)
+    epoch = [steps[Position(1, batch)] for batch in range(steps.epoch_length(1))]
+    real = [batch for step in epoch for batch in step.batches if batch.weight]
 
-    def largest(step: Step) -> int:
-        return max(b.source.numel() + b.target_input.numel() for b in step.batches if b.weight)
+    def positions(batch: Batch) -> int:
+        return batch.source.numel() + batch.target_input.numel()
 
-    epoch = [largest(steps[Position(1, batch)]) for batch in range(steps.epoch_length(1))]
-    assert min(epoch) < max(epoch)
-    assert largest(steps[steps.widest(1)]) == max(epoch)
+    def pairs(batch: Batch) -> int:
+        return len(batch.source) * batch.target_input.numel()
+
+    widest, longest = steps.largest(1)
+    for largest, size in ((widest, positions), (longest, pairs)):
+        sizes = [size(batch) for batch in real]
+        assert min(sizes) < size(largest) == max(sizes)
+        examples = largest.examples.tolist()
+        assert any(batch.examples.tolist() == examples for batch in real)
+
+
+def test_a_process_that_never_has_anything_to_do_has_a_largest_micro_batch_too(
+    split: PreparedSplit,
+):
+    steps = steps_of(split, rank=3, world_size=4)
+    assert [batch.weight for batch in steps.largest(0)] == [0.0, 0.0]
+
+
+@given(world_size=st.integers(1, 5))
+def test_no_process_has_more_to_do_in_a_step_than_the_largest_share(
+    mixed: PreparedSplit, world_size: int
+):
+    shares = [
+        steps_of(mixed, tokens_per_step=90, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    assert len({steps.largest_share(1) for steps in shares}) == 1
+    sizes = [steps.largest(1)[0] for steps in shares]
+    most = max(batch.source.numel() + batch.target_input.numel() for batch in sizes)
+    assert most <= shares[0].largest_share(1) <= 1.5 * most
+
+
+def test_the_examples_of_a_step_are_those_of_all_processes(split: PreparedSplit):
+    for number in range(NUM_STEPS):
+        position = Position(2, number)
+        shares = [steps_of(split, rank=rank, world_size=2) for rank in range(2)]
+        together = [example for steps in shares for example in real_examples(steps[position])]
+        assert sorted(shares[0].examples(position).tolist()) == sorted(together)

@@ -86,6 +86,7 @@ def test_plain_data_and_back() -> None:
         seconds=1.5,
         schedule_step=9,
         steps_since_scale=3,
+        tokens_per_device=640,
         base={"step": 9},
     )
     record_all(state, [5.0, 4.0, 6.0, 1.0, 1.0, 1.0], Plateau(kind="plateau", patience=1))
