@@ -31,6 +31,11 @@ app = typer.Typer(
     help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
 )
 
+benchmarks = typer.Typer(
+    help="Measure what this machine reaches.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(benchmarks, name="benchmark")
+
 ConfigFile = Annotated[Path, typer.Argument(help="YAML file with the settings.", metavar="CONFIG")]
 Overrides = Annotated[
     list[str] | None,
@@ -315,6 +320,69 @@ def average(
     from seq2seq.training.average import average_checkpoints, choose_checkpoints
 
     average_checkpoints(choose_checkpoints(checkpoints, last), output)
+
+
+@benchmarks.command("train")
+def benchmark_train(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    versus: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vs",
+            help="Measure this in turn, too, and the ratio: another YAML file, or a setting that"
+            " replaces CONFIG's. May be given several times.",
+            metavar="CONFIG|SECTION.KEY=VALUE",
+        ),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="How often each is measured.", min=1)] = 10,
+    seconds: Annotated[
+        float, typer.Option(help="How long a sample takes.", min=0.0, max=3600.0)
+    ] = 5.0,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            help="End with status 1 if the median is lower: of the ratio where there is --vs, else"
+            " of the real tokens/s.",
+            min=0.0,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON file for all that was measured.")
+    ] = None,
+) -> None:
+    """Measure training: tokens/s, where a step's time goes, memory, arithmetic.
+
+    It trains as `train` does, on the real batches and as many processes, but validates, saves and
+    leaves nothing. Arithmetic is the share of what square matrix products reach, which are measured
+    before and after each sample.
+
+    Example: seq2seq benchmark train configs/quickstart.yaml --vs model.layout=input_feeding
+    """
+    with _orderly_end():
+        from seq2seq.config_file import load_config
+
+        words = overrides or ()
+        files = [Path(word) for word in versus or () if "=" not in word]
+        changes = [word for word in versus or () if "=" in word]
+        if len(files) > 1:
+            raise UserError("--vs takes one YAML file at most")
+        configs = {"CONFIG": load_config(config, words)}
+        if versus:
+            other = files[0] if files else config
+            configs["--vs"] = load_config(other, [*words, *changes])
+        place = _find_place(configs["CONFIG"].trainer.devices)
+        from seq2seq.benchmark.comparison import reached, run_benchmark, show_results, write_results
+
+        results = run_benchmark(configs, place, samples=samples, seconds=seconds)
+        if not place.is_first:
+            return
+        show_results(results)
+        if output is not None:
+            write_results(output, configs, results)
+        if target is not None and reached(results) < target:
+            say(f"the median {reached(results):,.3f} is below the target {target:,}")
+            raise typer.Exit(1)
 
 
 @app.command()

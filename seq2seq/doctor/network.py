@@ -15,6 +15,7 @@ from rich.filesize import decimal as shown
 from seq2seq.doctor.findings import Finding, failure, failure_of, fine, remark
 from seq2seq.doctor.machine import Process, chosen_device, nodes
 from seq2seq.errors import LostProcessError
+from seq2seq.parallel.device import finish
 from seq2seq.parallel.group import Group
 from seq2seq.parallel.place import Place
 
@@ -146,12 +147,6 @@ def _rounds(
         seconds.append(time.perf_counter() - began)
         sums |= {ones.min().item(), ones.max().item()}
     return seconds[1:], sorted(sums)
-
-
-def finish(device: torch.device) -> None:
-    """Wait until a device has done all it was told to do."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _affordable(group: Group, device: torch.device, channel: Any) -> int:

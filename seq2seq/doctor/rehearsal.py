@@ -15,10 +15,10 @@ from seq2seq.data.loader import Position
 from seq2seq.data.prepared import PreparedData
 from seq2seq.doctor.findings import Finding, failure, failure_of, fine, remark
 from seq2seq.doctor.machine import Process
-from seq2seq.doctor.network import finish
 from seq2seq.errors import UserError
 from seq2seq.model.network import Network, build_network
 from seq2seq.model_folder import new_network
+from seq2seq.parallel.device import finish
 from seq2seq.parallel.group import Group
 from seq2seq.terminal import duration
 from seq2seq.training.base import freeze

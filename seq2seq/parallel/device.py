@@ -1,11 +1,18 @@
 """What this process computes on."""
 
 import os
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
 from seq2seq.errors import UserError
 from seq2seq.parallel.place import Place
+
+_FORGET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+_PEAK = "VmHWM:"
 
 
 def choose_device(accelerator: str, place: Place) -> torch.device:
@@ -45,3 +52,28 @@ def compute_deterministically() -> None:
     """
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.use_deterministic_algorithms(True)
+
+
+def finish(device: torch.device) -> None:
+    """Wait until a device has done all it was told to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def forget_peak(device: torch.device) -> None:
+    """Begin to look for the most memory anew, where that can be done."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):  # only Linux has it
+        _FORGET.write_text("5")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Say how many bytes were used at most: of a GPU, else by this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    with suppress(OSError):
+        lines = _STATUS.read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(_PEAK))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -5,12 +5,8 @@ perhaps after hours.
 """
 
 import math
-import resource
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -20,6 +16,7 @@ from seq2seq.data.batch import Batch, padded_size, to_device
 from seq2seq.data.loader import StepDataset
 from seq2seq.errors import CommonError
 from seq2seq.model.network import Network
+from seq2seq.parallel.device import forget_peak, peak_memory
 from seq2seq.parallel.group import Group
 from seq2seq.training.module import batch_loss
 from seq2seq.training.optimizer import new_optimizer
@@ -29,8 +26,6 @@ from seq2seq.training.state import RunState
 _FIRST = 32_000  # positions that `auto` tries first
 _BLIND = 25_000  # what `auto` is where no error tells that memory is used up
 _SHARE = 0.9  # of a GPU's memory that `auto` uses: what is free lies in pieces after a while
-_FORGET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-_PEAK = "VmHWM:"
 # What is said where there is no type for it: by the allocators of the CPU and of MPS, by cuDNN and
 # cuBLAS, and by oneDNN, which says no more.
 _OUT_OF_MEMORY = (
@@ -162,8 +157,8 @@ class Capacity:
         return self._group.gather(self._try(tokens))
 
     def _try(self, tokens: int) -> Memory:
-        _forget_peak(self._device)
-        before, positions, trouble = _peak(self._device), 0, ""
+        forget_peak(self._device)
+        before, positions, trouble = peak_memory(self._device), 0, ""
         try:
             batches = self._steps.cut_for(tokens).largest(self._epoch)
             positions = padded_size(batches[0])
@@ -176,7 +171,7 @@ class Capacity:
             self._network.zero_grad()
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
-        peak = _peak(self._device)
+        peak = peak_memory(self._device)
         return Memory(trouble, positions, peak, peak - before)
 
     def _compute(self, batches: Sequence[Batch]) -> None:
@@ -248,22 +243,3 @@ def _memory_of(device: torch.device) -> float:
         return math.inf
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device)
-
-
-def _forget_peak(device: torch.device) -> None:
-    """Begin to look for the most memory anew, where that can be done."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    with suppress(OSError):  # only Linux has it
-        _FORGET.write_text("5")
-
-
-def _peak(device: torch.device) -> int:
-    """Say how many bytes were used at most: of a GPU, else by this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    with suppress(OSError):
-        lines = _STATUS.read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(_PEAK))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

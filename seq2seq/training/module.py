@@ -1,6 +1,7 @@
 """The glue between Lightning and the network: how one optimizer step is computed."""
 
 import hashlib
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -76,6 +77,10 @@ class TranslationModule(lightning.LightningModule):
         self.state = state
         self.group = group
         self.precision = precision
+        self.exchanging = True
+        """Whether gradients are added up over the processes; a benchmark leaves it out."""
+        self.lap: Callable[[str], None] = _nobody
+        """Is told when a part of a step is over."""
         self.loss_scale: LossScale | None = None
         self._schedule = schedule
         self.optimizer = new_optimizer(network, config.training.optimizer)
@@ -119,6 +124,7 @@ class TranslationModule(lightning.LightningModule):
         norm, skipped = self._step_optimizer()
         if self.average is not None:
             self.average.update(self.network, number)
+        self.lap("optimizer")
         return {"loss": loss, "norm": norm, "skipped": skipped, "rate": torch.tensor(rate)}
 
     def rehearse(self, step: Step) -> None:
@@ -159,18 +165,20 @@ class TranslationModule(lightning.LightningModule):
                 smoothing=smoothing,
                 precision=self.precision,
             )
+            self.lap("forward")
             with self._meeting_others(now=number == len(step.batches)):
                 # DDP takes the mean over the processes of what is to be their sum.
                 scale = 1.0 if self.loss_scale is None else self.loss_scale.value
                 self.manual_backward(loss * (scale * self.group.place.world_size))
             total += loss.detach()
+            self.lap("backward")
         return total
 
     def _meeting_others(self, *, now: bool) -> AbstractContextManager[None]:
         """Add up the processes' gradients, once for all micro-batches, during the last backward."""
         if now:
             self.group.arrive()
-        if now or self.group.place.world_size == 1:
+        if (now and self.exchanging) or self.group.place.world_size == 1:
             return nullcontext()
         return cast(DistributedDataParallel, self.trainer.strategy.model).no_sync()
 
@@ -195,6 +203,10 @@ class TranslationModule(lightning.LightningModule):
             scale.update(skipped)
             skipped = skipped * (scale.value < 1)
         return norm, skipped
+
+
+def _nobody(_part: str) -> None:
+    """Listen to laps, and take no notice."""
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

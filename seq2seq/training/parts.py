@@ -3,9 +3,11 @@
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from seq2seq.config import Config, Schedule
-from seq2seq.data.loader import StepDataset
+from seq2seq.data.batch import Step
+from seq2seq.data.loader import Position, StepDataset, step_loader
 from seq2seq.data.prepared import PreparedData
 from seq2seq.model_folder import copy_weights, new_network
 from seq2seq.parallel.group import Group
@@ -70,3 +72,28 @@ def _schedule(config: Config, steps: StepDataset, state: RunState) -> Schedule:
     tokens = int(steps.lengths.target.sum())
     extent = Extent(state.schedule_step + training.steps, steps.epoch_length(0), tokens)
     return in_steps(training.optimizer.schedule, extent)
+
+
+def new_loader(
+    config: Config,
+    steps: StepDataset,
+    place: Place,
+    device: torch.device,
+    start: Position,
+    number: int,
+) -> DataLoader[Step]:
+    """Make what gives a process `number` steps from a position on."""
+    return step_loader(
+        steps,
+        start=start,
+        number=number,
+        workers=_loader_workers(config, place, device),
+        pin=device.type == "cuda",
+    )
+
+
+def _loader_workers(config: Config, place: Place, device: torch.device) -> int:
+    """Count the processes that make batches: a CPU has nothing to gain from them."""
+    if config.trainer.workers is not None:
+        return config.trainer.workers
+    return min(4, usable_threads(place) - 1) if device.type == "cuda" else 0

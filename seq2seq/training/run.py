@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from seq2seq.config import Config
-from seq2seq.data.loader import StepDataset, step_loader
+from seq2seq.data.loader import StepDataset
 from seq2seq.data.prepare import prepare, prepared_by_another
 from seq2seq.data.prepared import PreparedData
 from seq2seq.errors import UserError
@@ -18,7 +18,7 @@ from seq2seq.model_description import ModelDescription
 from seq2seq.parallel.device import choose_device, compute_deterministically
 from seq2seq.parallel.group import Group, meet
 from seq2seq.parallel.launcher import launched
-from seq2seq.parallel.place import Place, usable_cpus, usable_threads
+from seq2seq.parallel.place import Place, usable_cpus
 from seq2seq.parallel.slurm import contradictions, job_name, start_again, unseen_gpus
 from seq2seq.scoring import Score, Scores
 from seq2seq.terminal import Progress, say
@@ -28,7 +28,7 @@ from seq2seq.training.compatibility import check_processes
 from seq2seq.training.divergence import Watch
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.monitoring import Monitor, check_loggers
-from seq2seq.training.parts import new_module, new_steps
+from seq2seq.training.parts import new_loader, new_module, new_steps
 from seq2seq.training.precision import Precision, allow_products, choose_precision
 from seq2seq.training.report import Report
 from seq2seq.training.run_folder import RunFolder, checkpoint_size
@@ -169,13 +169,7 @@ class _Run(NamedTuple):
         self.stop.saving_takes(checkpoint_size(config, module.network) / SAVED)
         # At least one, which is never computed: a validation may be left over from the last step.
         remaining = max(1, config.training.steps - state.step)
-        loader = step_loader(
-            steps,
-            start=state.position,
-            number=remaining,
-            workers=_loader_workers(config, place, self.device),
-            pin=self.device.type == "cuda",
-        )
+        loader = new_loader(config, steps, place, self.device, state.position, remaining)
         with (
             _monitor(config, place, state) as monitor,
             Progress("training", total=config.training.steps, unit="steps", done=state.step) as bar,
@@ -189,7 +183,7 @@ class _Run(NamedTuple):
                 watch=Watch(self.folder, self.group, steps, log(len(data.vocabularies.target))),
             )
             boundary = self._boundary(module, data, steps, report)
-            trainer = make_trainer(config, boundary, place, self.device)
+            trainer = make_trainer(config, [boundary], place, self.device)
             try:
                 trainer.fit(module, loader)
             except (RuntimeError, MemoryError) as error:
@@ -285,10 +279,3 @@ def _monitor(config: Config, place: Place, state: RunState) -> Generator[Monitor
         monitor.close(failed=True)
         raise
     monitor.close(failed=False)
-
-
-def _loader_workers(config: Config, place: Place, device: torch.device) -> int:
-    """Count the processes that make batches: a CPU has nothing to gain from them."""
-    if config.trainer.workers is not None:
-        return config.trainer.workers
-    return min(4, usable_threads(place) - 1) if device.type == "cuda" else 0

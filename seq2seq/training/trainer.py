@@ -15,13 +15,13 @@ from seq2seq.parallel.place import Place
 
 
 def make_trainer(
-    config: Config, boundary: lightning.Callback, place: Place, device: torch.device
+    config: Config, callbacks: list[lightning.Callback], place: Place, device: torch.device
 ) -> lightning.Trainer:
     """Make the trainer of a process.
 
     Args:
         config: of the run.
-        boundary: what happens between two steps.
+        callbacks: what happens between two steps, in this order.
         place: of this process among those of the run, which have met before.
         device: what this process computes on.
     """
@@ -33,7 +33,7 @@ def make_trainer(
         accelerator=device.type,
         precision="32-true",
         max_epochs=1,
-        callbacks=[boundary],
+        callbacks=callbacks,
         default_root_dir=config.training.folder,
         logger=False,
         enable_checkpointing=False,

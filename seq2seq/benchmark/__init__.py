@@ -1,0 +1,1 @@
+"""What training takes on this machine, measured so that anyone can repeat it."""

@@ -1,0 +1,89 @@
+"""`seq2seq benchmark`, on a corpus on which a step takes next to no time."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Command, make_config, prepared
+from tests.integration.processes import ranks, run_all
+
+QUICK = ("--samples", "2", "--seconds", "0")
+PARTS = {"step", "wait", "forward", "backward", "optimizer", "frame"}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A config as a file, with the data prepared."""
+    return prepared(make_config(tmp_path_factory.mktemp("benchmark")))
+
+
+def test_two_configs_are_measured_in_turn_and_nothing_is_left(
+    settings: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "own"))
+    (tmp_path / "own").mkdir()
+    before = sorted(settings.parent.rglob("*"))
+    output = tmp_path / "measured.json"
+    versus = ("--vs", "model.layout=input_feeding", "--vs", "model.decoder_layers=1")
+    ended = command("benchmark", "train", settings, *versus, *QUICK, "--output", output)
+    assert ended.status == 0, ended.messages
+    assert "CONFIG / --vs: " in ended.output
+    for row in (
+        "real tokens/s",
+        "padded tokens/s",
+        "arithmetic, real",
+        "memory, GiB",
+        "backward, ms",
+    ):
+        assert row in ended.output
+    measured = json.loads(output.read_text())
+    layouts = {name: entry["model"]["layout"] for name, entry in measured["configs"].items()}
+    assert layouts == {"CONFIG": "gnmt", "--vs": "input_feeding"}
+    assert measured["configs"]["--vs"]["model"]["decoder_layers"] == 1
+    for taken in measured["results"].values():
+        assert len(taken) == 2
+        for sample in taken:
+            parts = sample["milliseconds"]
+            assert parts.keys() == PARTS
+            assert sum(parts.values()) == pytest.approx(2 * parts["step"])
+            assert 0 < sample["useful"] < sample["computed"]
+    assert sorted(settings.parent.rglob("*")) == before, "no run folder, no log"
+    assert not list((tmp_path / "own").iterdir())
+
+
+def test_a_target_that_is_missed_is_a_failure(settings: Path, command: Command) -> None:
+    assert command("benchmark", "train", settings, *QUICK, "--target", "1").status == 0
+    ended = command("benchmark", "train", settings, *QUICK, "--target", "1e12")
+    assert ended.status == 1
+    assert "is below the target" in ended.messages
+
+
+def test_two_processes_measure_together(settings: Path, tmp_path: Path) -> None:
+    output = tmp_path / "measured.json"
+    words = ("benchmark", "train", settings, *QUICK, "--output", output)
+    first, second = run_all(ranks(2), *words)
+    assert (first.status, second.status) == (0, 0), (first, second)
+    assert "exchange, ms" in first.output
+    assert second.output == ""
+    (taken,) = json.loads(output.read_text())["results"].values()
+    assert all(sample["milliseconds"].keys() == PARTS | {"exchange"} for sample in taken)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--vs", "a.yaml", "--vs", "b.yaml"), "--vs takes one YAML file at most"),
+        (("--vs", "missing.yaml"), "missing.yaml"),
+        (("--vs", "model.layouts=luong"), "did you mean 'model.layout'"),
+        (("--vs", "trainer.threads=2"), "must be the same for both"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    settings: Path, command: Command, words: tuple[str, ...], sentence: str
+) -> None:
+    ended = command("benchmark", "train", settings, *QUICK, *words)
+    assert ended.status == 2
+    assert sentence in ended.messages
+    assert ended.output == ""
