@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -431,6 +432,23 @@ def test_the_longest_batch_is_tried_without_a_trace(
     run(untried)
     assert tried == [600]
     assert_same_end(config, untried, 14)
+
+
+def test_a_deterministic_run_is_so_before_anything_is_computed(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(*_: object) -> None:
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        raise UserError("seen")
+
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.setattr(Capacity, "check", look)
+    try:
+        with pytest.raises(UserError, match="seen"):
+            run(update(config, trainer={"deterministic": True}))
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_auto_is_said_and_trains_as_the_number_that_it_is(

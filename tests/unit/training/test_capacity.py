@@ -7,6 +7,7 @@ import pyarrow
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import settings as run_with
 from hypothesis import strategies as st
 
 from seq2seq.config import Config
@@ -25,7 +26,8 @@ from tests.unit.training.test_module import make_module, make_steps
 NUMBER = st.integers(1, 10**6)
 
 
-@given(limit=NUMBER, first=NUMBER, least=NUMBER, enough=NUMBER)
+@run_with(max_examples=300)
+@given(limit=NUMBER, first=NUMBER, least=NUMBER, enough=NUMBER | st.just(10**9))
 def test_the_largest_number_that_fits(limit: int, first: int, least: int, enough: int) -> None:
     tried: list[int] = []
 
