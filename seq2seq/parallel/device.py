@@ -45,6 +45,21 @@ def choose_device(accelerator: str, place: Place) -> torch.device:
     return torch.device(accelerator, place.local_rank if number > 1 else 0)
 
 
+def described(device: torch.device, accelerator: str) -> str:
+    """Name what is computed on, and say why, where `accelerator` was `auto` and it is no GPU."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({device})"
+    if device.type == "mps":
+        return "this Mac's GPU (mps)"
+    threads = torch.get_num_threads()
+    name = f"the CPU ({threads} thread{'' if threads == 1 else 's'})"
+    if accelerator != "auto":
+        return name
+    built = torch.version.cuda or torch.version.hip
+    why = "finds no GPU" if built else "was built without support for GPUs"
+    return f"{name}, since torch {torch.__version__} {why}"
+
+
 def compute_deterministically() -> None:
     """Let torch take those algorithms alone that give the same numbers each time, to the bit.
 

@@ -15,7 +15,7 @@ from seq2seq.data.prepared import PreparedData
 from seq2seq.errors import UserError
 from seq2seq.evaluation import show_scores
 from seq2seq.model_description import ModelDescription
-from seq2seq.parallel.device import choose_device, compute_deterministically
+from seq2seq.parallel.device import choose_device, compute_deterministically, described
 from seq2seq.parallel.group import Group, meet
 from seq2seq.parallel.launcher import launched
 from seq2seq.parallel.place import Place, usable_cpus
@@ -240,6 +240,8 @@ class _Run(NamedTuple):
             f" {self.config.training.steps:,} steps in all; logs and checkpoints go to"
             f" {self.folder.path}"
         )
+        where = described(self.device, self.config.trainer.accelerator)
+        say(f"computing in {self.precision.name} on {where}")
 
     def _tell_end(self, state: RunState) -> None:
         """Say how the run ended and what its best model is worth."""

@@ -15,6 +15,7 @@ from seq2seq.model.network import build_network
 from seq2seq.parallel.group import Group
 from seq2seq.parallel.place import Place
 from seq2seq.training.module import TranslationModule
+from seq2seq.training.precision import FLOAT32, Precision
 from seq2seq.training.state import RunState
 
 STILL = {"embeddings": 0.0, "layers": 0.0, "output": 0.0, "words": 0.0}
@@ -115,3 +116,45 @@ def test_a_saved_optimizer_is_loaded_when_lightning_has_moved_the_weights() -> N
     loaded = module.configure_optimizers()
     for parameter, was in zip(module.parameters(), old.parameters(), strict=True):
         assert torch.equal(loaded.state[parameter]["exp_avg"], old.optimizer.state[was]["exp_avg"])
+
+
+def moved(precision: Precision, *, scale: float = 2.0**10) -> tuple[TranslationModule, Any]:
+    """Make a module that computes in a precision, and what a step of it gives."""
+    module = make_module()
+    network = module.network.to(precision.weights)
+    state = RunState(loss_scale=scale)
+    schedule = module.settings.training.optimizer.schedule
+    module = TranslationModule(
+        network, module.settings, state, Group(Place()), schedule, precision=precision
+    )
+    module.manual_backward = lambda loss: loss.backward()  # pyright: ignore
+    module.configure_optimizers()
+    step = make_steps(tokens_per_device=60)[Position(0, 1)]
+    return module, module.training_step(step, 0)
+
+
+@pytest.mark.parametrize("products", [torch.bfloat16, torch.float16])
+def test_a_step_in_half_precision_is_nearly_that_of_float32(products: torch.dtype) -> None:
+    _, told = moved(FLOAT32)
+    rough, also = moved(Precision("half", products=products))
+    assert also["loss"].item() != told["loss"].item()
+    assert also["loss"].item() == pytest.approx(told["loss"].item(), rel=0.02)
+    assert also["norm"].item() == pytest.approx(told["norm"].item(), rel=0.05), "without the scale"
+    start = make_module().network.float().parameters()
+    for parameter, was in zip(rough.network.parameters(), start, strict=True):
+        assert parameter.dtype is torch.float32
+        assert parameter.isfinite().all()
+        assert not torch.equal(parameter, was)
+
+
+def test_a_scale_that_is_too_great_costs_a_step_and_nothing_else() -> None:
+    half = Precision("fp16", products=torch.float16)
+    module, told = moved(half, scale=2.0**60)
+    assert module.loss_scale is not None
+    assert module.loss_scale.read() == (2.0**59, 0)
+    assert told["skipped"].item() == 0, "no failure, while there is a scale to be lowered"
+    start = make_module().network.float().parameters()
+    assert all(map(torch.equal, module.network.parameters(), start))
+    module, told = moved(half, scale=2.0**10)
+    assert module.loss_scale is not None
+    assert module.loss_scale.read() == (2.0**10, 1)
