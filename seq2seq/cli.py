@@ -336,14 +336,12 @@ def benchmark_train(
         ),
     ] = None,
     samples: Annotated[int, typer.Option(help="How often each is measured.", min=1)] = 10,
-    seconds: Annotated[
-        float, typer.Option(help="How long a sample takes.", min=0.0, max=3600.0)
-    ] = 5.0,
+    seconds: Annotated[int, typer.Option(help="Seconds that a sample takes.", min=0, max=3600)] = 5,
     target: Annotated[
         float | None,
         typer.Option(
-            help="End with status 1 if the median is lower: of the ratio where there is --vs, else"
-            " of the real tokens/s.",
+            help="End with status 1 if the median is lower: of CONFIG / --vs where that is given,"
+            " else of the real tokens/s.",
             min=0.0,
         ),
     ] = None,
@@ -353,8 +351,8 @@ def benchmark_train(
 ) -> None:
     """Measure training: tokens/s, where a step's time goes, memory, arithmetic.
 
-    It trains as `train` does, on the real batches and as many processes, but validates, saves and
-    leaves nothing. Arithmetic is the share of what square matrix products reach, which are measured
+    It trains as `train` does, on the real batches and as many processes, but validates and saves
+    nothing. Arithmetic is the share of what square matrix products reach, which are measured
     before and after each sample.
 
     Example: seq2seq benchmark train configs/quickstart.yaml --vs model.layout=input_feeding
@@ -370,18 +368,22 @@ def benchmark_train(
         configs = {"CONFIG": load_config(config, words)}
         if versus:
             other = files[0] if files else config
-            configs["--vs"] = load_config(other, [*words, *changes])
+            changed = {change.partition("=")[0] for change in changes}
+            kept = [word for word in words if word.partition("=")[0] not in changed]
+            configs["--vs"] = load_config(other, [*kept, *changes])
         place = _find_place(configs["CONFIG"].trainer.devices)
-        from seq2seq.benchmark.comparison import reached, run_benchmark, show_results, write_results
+        if output is not None and not output.absolute().parent.is_dir():
+            raise UserError(f"{output} can't be written: there is no folder {output.parent}")
+        from seq2seq.benchmark.comparison import run_benchmark, show_results, write_results
 
-        results = run_benchmark(configs, place, samples=samples, seconds=seconds)
+        measured = run_benchmark(configs, place, samples=samples, seconds=seconds)
         if not place.is_first:
             return
-        show_results(results)
+        show_results(measured)
         if output is not None:
-            write_results(output, configs, results)
-        if target is not None and reached(results) < target:
-            say(f"the median {reached(results):,.3f} is below the target {target:,}")
+            write_results(output, measured)
+        if target is not None and not measured.reached >= target:
+            say(f"the median {measured.reached:,.3f} is below the target {target:,}")
             raise typer.Exit(1)
 
 

@@ -271,7 +271,7 @@ class DropoutConfig(Section):
     embeddings: Share = 0.2
     """Of each embedding's components, the same at all positions of a sentence."""
     layers: Share = 0.2
-    """Of each LSTM layer's input components, the same at all positions of a sentence."""
+    """Of each recurrent layer's input components, the same at all positions of a sentence."""
     output: Share = 0.2
     """Of the components of the layer before the vocabulary, the same at all positions."""
     words: Share = 0.0
@@ -756,8 +756,8 @@ class TrainerConfig(Section):
     """What training computes in; `auto` is `bf16` on a GPU that is made for it, else `float32`.
 
     Weights, optimizer and sums are float32 in any case but `float64`, which is there to compare
-    runs. `bf16` needs a GPU of 2020 or later, or a CPU with AVX-512; `fp16` is for older GPUs, and
-    scales the loss; `tf32` rounds the operands of products on a GPU.
+    runs. `bf16` needs a GPU of 2020 or later, or a CPU with AVX-512; `fp16` is for older GPUs and
+    for few sentences at a time, and scales the loss; `tf32` rounds products on a GPU.
     """
     deterministic: bool = False
     """Bit-equal repeats on a GPU too, at some cost in speed; a CPU repeats without it."""

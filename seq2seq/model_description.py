@@ -10,7 +10,7 @@ from seq2seq import __version__
 from seq2seq.config import Config
 from seq2seq.errors import ModelError
 
-FORMAT = 1
+FORMAT = 2
 _FILE = "config.json"
 
 

@@ -9,7 +9,8 @@ from seq2seq.data.batch import Step
 from seq2seq.model.network import Network
 from seq2seq.parallel.device import finish
 
-_SIZES = (1024, 2048)
+_SIZES = {"cpu": (1024, 2048), "mps": (2048, 4096), "cuda": (4096, 8192)}
+_CALLS = {"cpu": 1, "mps": 5, "cuda": 5}  # in a row, where a call takes less time than waiting
 _SECONDS = 0.3  # for each size
 
 
@@ -81,17 +82,19 @@ def best_products(device: torch.device, kind: torch.dtype) -> float:
         device: to compute on.
         kind: of the numbers.
     """
-    return max(_products(size, device, kind) for size in _SIZES)
+    return max(_products(size, device, kind) for size in _SIZES[device.type])
 
 
 def _products(size: int, device: torch.device, kind: torch.dtype) -> float:
     left, right = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
     torch.mm(left, right)
     finish(device)
+    calls = _CALLS[device.type]
     best, until = 0.0, time.perf_counter() + _SECONDS
     while time.perf_counter() < until:
         began = time.perf_counter()
-        torch.mm(left, right)
+        for _ in range(calls):
+            torch.mm(left, right)
         finish(device)
-        best = max(best, 2 * size**3 / (time.perf_counter() - began))
+        best = max(best, calls * 2 * size**3 / (time.perf_counter() - began))
     return best

@@ -4,28 +4,56 @@ import json
 import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from seq2seq import __version__
-from seq2seq.benchmark.training import PARTS, Candidate, Result, result_of
+from seq2seq.benchmark.training import Candidate, Result, result_of
 from seq2seq.config import Config
 from seq2seq.data.prepare import prepare
 from seq2seq.errors import UserError
 from seq2seq.files import write_whole
-from seq2seq.parallel.device import choose_device
+from seq2seq.parallel.device import choose_device, compute_deterministically, described
 from seq2seq.parallel.group import Group, meet
 from seq2seq.parallel.launcher import launched
 from seq2seq.parallel.place import Place
 from seq2seq.terminal import Progress, show_table
+from seq2seq.training.precision import choose_precision
+
+
+class Measured(NamedTuple):
+    """What was measured, and on what."""
+
+    machine: dict[str, Any]
+    """Versions, processor, processes."""
+    configs: Mapping[str, Config]
+    """By names, as for the others."""
+    settings: dict[str, dict[str, Any]]
+    """What settings that are `auto` have come to."""
+    results: dict[str, list[Result]]
+
+    @property
+    def ratios(self) -> list[float]:
+        """The first config's real tokens a second by those of the second, in turn."""
+        first, second = self.results.values()
+        return [one.tokens / other.tokens for one, other in zip(first, second, strict=True)]
+
+    @property
+    def reached(self) -> float:
+        """What a target is compared with: the median ratio of two, or tokens a second of one."""
+        if len(self.results) == 2:
+            return statistics.median(self.ratios)
+        return statistics.median(it.tokens for taken in self.results.values() for it in taken)
 
 
 def run_benchmark(
     configs: Mapping[str, Config], place: Place, *, samples: int, seconds: float
-) -> dict[str, list[Result]]:
+) -> Measured:
     """Train each config for a while, in turn; their data is prepared first if need be.
 
     Args:
@@ -34,26 +62,24 @@ def run_benchmark(
         samples: of each config.
         seconds: that a sample takes.
 
-    Returns:
-        What was reached, by names.
-
     Raises:
-        UserError: the data can't be prepared, or the configs want other devices.
+        UserError: the data can't be prepared, the device lacks a precision, or the configs want
+            other devices.
     """
-    first, *others = configs.values()
-    for other in others:
-        if (other.trainer.accelerator, other.trainer.devices, other.trainer.threads) != (
-            first.trainer.accelerator,
-            first.trainer.devices,
-            first.trainer.threads,
-        ):
+    first, *others = (config.trainer for config in configs.values())
+    for key in ("accelerator", "devices", "threads", "deterministic"):
+        if any(getattr(other, key) != getattr(first, key) for other in others):
             raise UserError(
-                "`trainer.accelerator`, `devices` and `threads` must be the same for both, since"
-                " they are measured in turn by the same processes"
+                f"`trainer.{key}` must be the same for both, since they are measured in turn by the"
+                " same processes"
             )
-    device = choose_device(first.trainer.accelerator, place)
-    with launched(place) as place, meet(place, timeout=first.trainer.timeout) as meeting:
-        meeting.wait_for_first(f"preparing {first.data.folder}")
+    device = choose_device(first.accelerator, place)
+    for config in configs.values():
+        choose_precision(config.trainer.precision, device)
+    if first.deterministic:
+        compute_deterministically()
+    with launched(place) as place, meet(place, timeout=first.timeout) as meeting:
+        meeting.wait_for_first("preparing the data")
         for config in configs.values():
             if place.is_first:
                 prepare(config)
@@ -69,7 +95,7 @@ def _measure(
     *,
     samples: int,
     seconds: float,
-) -> dict[str, list[Result]]:
+) -> Measured:
     results: dict[str, list[Result]] = {name: [] for name in configs}
     with TemporaryDirectory(prefix="seq2seq-benchmark-") as own:
         folder = Path(group.share(own))
@@ -88,20 +114,29 @@ def _measure(
                     results[candidate.name].append(result_of(taken, products))
                 progress.advance()
         group.gather(None)  # the folder is the first process's
-    return results
+    settings = {candidate.name: candidate.settings for candidate in candidates}
+    return Measured(_machine(device, group.place.world_size), configs, settings, results)
 
 
-def ratios(results: dict[str, list[Result]]) -> list[float]:
-    """Compare the real tokens a second of the first config with those of the second, in turn."""
-    first, second = results.values()
-    return [one.tokens / other.tokens for one, other in zip(first, second, strict=True)]
+def _machine(device: torch.device, processes: int) -> dict[str, Any]:
+    facts: dict[str, Any] = {"seq2seq": __version__}
+    for package in ("torch", "pytorch-lightning"):
+        facts[package] = version(package)
+    facts |= {"device": described(device, device.type), "processes": processes}
+    if device.type == "cuda":
+        return facts | {"CUDA": torch.version.cuda, "cuDNN": torch.backends.cudnn.version()}
+    return facts | {
+        "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
 
 
-def reached(results: dict[str, list[Result]]) -> float:
-    """Say what a target is compared with: the median ratio of two configs, or tokens a second."""
-    if len(results) == 2:
-        return statistics.median(ratios(results))
-    return statistics.median(it.tokens for taken in results.values() for it in taken)
+def _processor() -> str:
+    """Name the CPU, as far as the system tells."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()
 
 
 _ROWS: dict[str, tuple[Callable[[Result], float], str]] = {
@@ -112,7 +147,8 @@ _ROWS: dict[str, tuple[Callable[[Result], float], str]] = {
     "ms a step": (lambda it: it.milliseconds["step"], ",.2f"),
     "arithmetic, real": (lambda it: 100 * it.useful, ".1f"),
     "arithmetic, padded": (lambda it: 100 * it.computed, ".1f"),
-    "memory, GiB": (lambda it: it.memory / 2**30, ".2f"),
+    "products, TFLOP/s": (lambda it: it.products / 1e12, ".3g"),
+    "memory of a process, GiB": (lambda it: it.memory / 2**30, ".2f"),
 }
 """Rows of the table: what is shown, and how. Arithmetic is in % of square products' rate."""
 
@@ -122,47 +158,39 @@ def _spread(values: Sequence[float], form: str) -> str:
     return f"{median} ({format(min(values), form)} to {format(max(values), form)})"
 
 
-def show_results(results: dict[str, list[Result]]) -> None:
+def show_results(measured: Measured) -> None:
     """Print medians and ranges: of each config, of the parts of its step, and of the ratio."""
+    results = measured.results
+    print(", ".join(f"{name} {fact}" for name, fact in measured.machine.items()))
     rows = [
         [label, *(_spread([read(it) for it in taken], form) for taken in results.values())]
         for label, (read, form) in _ROWS.items()
     ]
-    for part in (*PARTS, "exchange"):
-        cells = [
-            _spread([it.milliseconds[part] for it in taken], ".2f")
-            for taken in results.values()
-            if part in taken[0].milliseconds
-        ]
-        if cells:
-            rows.append([f"  {part}, ms", *cells])
+    parts = [name for name in next(iter(results.values()))[0].milliseconds if name != "step"]
+    for part in parts:
+        of_part = [[it.milliseconds[part] for it in taken] for taken in results.values()]
+        rows.append([f"  {part}, ms", *(_spread(values, ".2f") for values in of_part)])
+    for name in ("precision", "tokens_per_device"):
+        rows.append([name, *(str(chosen[name]) for chosen in measured.settings.values())])
     number = len(next(iter(results.values())))
     show_table(f"median of {number} samples (range)", ["", *results], rows)
     if len(results) == 2:
-        print(f"{' / '.join(results)}: {_spread(ratios(results), '.3f')} × the real tokens/s")
+        ratio = _spread(measured.ratios, ".3f")
+        print(f"{' / '.join(results)}: {ratio} × the real tokens/s")
 
 
-def write_results(
-    path: Path, configs: Mapping[str, Config], results: dict[str, list[Result]]
-) -> None:
+def write_results(path: Path, measured: Measured) -> None:
     """Write all samples down, with what they were measured on.
 
     Raises:
         UserError: the file can't be written.
     """
-    content: dict[str, Any] = {
-        "versions": {"seq2seq": __version__, "torch": torch.__version__},
-        "machine": platform.platform(),
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
-        "configs": {name: config.model_dump(mode="json") for name, config in configs.items()},
-        "results": {name: [it._asdict() for it in taken] for name, taken in results.items()},
+    content = {
+        "machine": measured.machine,
+        "configs": {name: it.model_dump(mode="json") for name, it in measured.configs.items()},
+        "settings": measured.settings,
+        "results": {
+            name: [it._asdict() for it in taken] for name, taken in measured.results.items()
+        },
     }
     write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def processor() -> str:
-    """Name the GPU that is computed on, else the CPU."""
-    if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
-    return torch.backends.cpu.get_cpu_capability() + " " + (platform.processor() or "CPU")

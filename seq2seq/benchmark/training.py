@@ -13,8 +13,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from seq2seq.benchmark.arithmetic import Weights, Work, best_products
-from seq2seq.config import Config
+from seq2seq.config import Config, Constant
 from seq2seq.data.batch import Step
+from seq2seq.data.loader import Position
 from seq2seq.data.prepared import PreparedData
 from seq2seq.parallel.device import finish, forget_peak, peak_memory
 from seq2seq.parallel.group import Group
@@ -139,10 +140,13 @@ class Candidate:
         self._module = new_module(config, self._data, steps, group, self._precision, state)
         network = self._module.network
         capacity = Capacity(network, steps, config, group, device, self._precision, epoch=0)
-        tokens, _ = capacity.choose(state)
-        capacity.check(tokens)
-        self._steps = steps.cut_for(tokens)
+        self._steps = capacity.cut(state)
         self._weights = Weights.of(network)
+        self.settings = {
+            "precision": self._precision.name,
+            "tokens_per_device": self._steps.tokens_per_device,
+        }
+        """What `auto` has come to."""
         self.steps = _LEAST
         """Number of steps of a sample."""
 
@@ -159,19 +163,27 @@ class Candidate:
         self.steps = max(_LEAST, round(seconds / took))
 
     def sample(self) -> Sample:
-        """Train some steps."""
+        """Train some steps; where a part of them is to be told from another, a few more."""
         forget_peak(self._device)
+        start = self._module.state.position
         sample = self._train(self.steps, exact=False)
-        if self._device.type != "cpu":
-            sample = sample._replace(parts=self._train(_LEAST, exact=True).parts)
+        on_cpu = self._device.type == "cpu"
+        number = self.steps if on_cpu else _LEAST
+        if not on_cpu:
+            sample = sample._replace(parts=self._again(start, number))
         if self._group.place.world_size > 1:
             self._module.exchanging = False
-            alone = self._train(self.steps, exact=self._device.type != "cpu").parts["backward"]
+            alone = self._again(start, number)["backward"]
             self._module.exchanging = True
-            together = sample.parts["backward"]
-            own = {"backward": min(alone, together), "exchange": max(0.0, together - alone)}
-            sample = sample._replace(parts=sample.parts | own)
+            exchange = sample.parts["backward"] - alone
+            sample = sample._replace(parts=sample.parts | {"backward": alone, "exchange": exchange})
         return sample
+
+    def _again(self, start: Position, number: int) -> dict[str, float]:
+        """Train the same steps, waiting for the device where its parts are told apart."""
+        state = self._module.state
+        state.epoch, state.batch = start
+        return self._train(number, exact=True).parts
 
     def _train(self, number: int, *, exact: bool) -> Sample:
         """Train some steps, after a few that don't count."""
@@ -228,7 +240,9 @@ def _endless(config: Config, folder: Path) -> Config:
     """Leave validations, checkpoints and loggers out of a config."""
     never = 10**9
     checkpoint = config.training.checkpoint.model_copy(update={"every": never, "minutes": None})
-    training = {"folder": folder, "steps": never, "checkpoint": checkpoint}
+    # A schedule that ends has nothing to go by in a run that doesn't.
+    optimizer = config.training.optimizer.model_copy(update={"schedule": Constant(kind="constant")})
+    training = {"folder": folder, "steps": never, "checkpoint": checkpoint, "optimizer": optimizer}
     return config.model_copy(
         update={
             "training": config.training.model_copy(update=training),
@@ -252,6 +266,8 @@ class Result(NamedTuple):
     """Share of what square products reach that real tokens need."""
     computed: float
     """The same with all that is computed, padding too."""
+    products: float
+    """Operations a second that square products reach."""
     memory: int
 
     @property
@@ -278,5 +294,6 @@ def result_of(samples: Sequence[Sample], products: Sequence[float]) -> Result:
         | {part: 1000 * seconds for part, seconds in first.parts.items()},
         first.operations / slowest / best,
         sum(sample.computed for sample in samples) / slowest / best,
+        best,
         max(sample.memory for sample in samples),
     )

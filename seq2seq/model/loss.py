@@ -5,6 +5,8 @@ a gigabyte, and their probabilities and gradients as much each. So a few rows ar
 and what their gradients are for is computed at once; nothing of the scores is kept.
 """
 
+from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -14,7 +16,13 @@ from torch import Tensor, nn
 from seq2seq.model.recurrent import autocast_type
 
 BYTES_AT_ONCE = 2**27
-"""Most bytes of scores at a time: 128 MiB, 4,096 tokens of 8,192 pieces in float32."""
+"""Most bytes of scores at a time: 128 MiB, 4,096 tokens of 8,192 pieces in float32.
+
+Their probabilities are there beside them, in float32 in any case.
+"""
+
+
+Kernel = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
 
 
 def token_loss(
@@ -41,6 +49,15 @@ def token_loss(
         gradients = torch.is_grad_enabled()
         loss: Tensor = _TokenLoss.apply(*parts, expected, smoothing, gradients)  # pyright: ignore
         return loss
+
+
+def _kernel(scores: Tensor) -> Kernel | None:
+    """Find the kernel for scores of this type on their device, if there is one."""
+    if not scores.is_cuda or scores.dtype == torch.float64 or find_spec("triton") is None:
+        return None
+    from seq2seq.model.loss_kernel import turn_into_gradients  # it can't be imported without
+
+    return turn_into_gradients
 
 
 class _TokenLoss(torch.autograd.Function):
@@ -77,13 +94,19 @@ class _TokenLoss(torch.autograd.Function):
             part = slice(start, start + rows)
             right = expected[part, None]
             scores = torch.addmm(shift, features[part], matrix.T)
-            chosen = scores.gather(1, right).sum(dtype=loss.dtype)
-            scores = scores.log_softmax(dim=1, dtype=loss.dtype)
-            loss += smoothing * chosen - scores.gather(1, right).sum()
+            kernel = _kernel(scores) if any(wants) else None
+            if kernel is not None:
+                chosen, likelihood = kernel(scores, right, smoothing - 1)
+            else:
+                chosen = scores.gather(1, right)
+                scores = scores.log_softmax(dim=1, dtype=loss.dtype)
+                likelihood = scores.gather(1, right)
+                if any(wants):
+                    rest = torch.full_like(likelihood, smoothing - 1)
+                    scores = scores.exp_().scatter_add_(1, right, rest)
+            loss += smoothing * chosen.sum(dtype=loss.dtype) - likelihood.sum()
             if any(wants):
-                scores = scores.exp_()
-                rest = scores.new_tensor(smoothing - 1).expand_as(right)
-                _add_gradients(scores.scatter_add_(1, right, rest), features, matrix, part, sums)
+                _add_gradients(scores, features, matrix, part, sums)
         if smoothing:
             loss -= _add_spread(features, weight, bias, smoothing, sums)
         ctx.save_for_backward(*sums)
@@ -92,8 +115,12 @@ class _TokenLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *incoming: Any) -> Any:
         """Scale the gradients."""
-        scaled = [part if part is None else part * incoming[0] for part in ctx.saved_tensors]
-        return *scaled, None, None, None
+        return *(_scaled(part, incoming[0]) for part in ctx.saved_tensors), None, None, None
+
+
+def _scaled(gradient: Tensor | None, factor: Tensor) -> Tensor | None:
+    """Multiply in the factor's type, in which it is exact."""
+    return gradient if gradient is None else (gradient * factor[None]).to(gradient.dtype)
 
 
 def _add_gradients(
@@ -102,7 +129,7 @@ def _add_gradients(
     """Add what the gradients of some rows' scores are to features, weight and bias."""
     of_features, of_weight, of_bias = sums
     if of_bias is not None:
-        of_bias += of_scores.sum(dim=0)
+        of_bias += of_scores.sum(dim=0, dtype=of_bias.dtype)
     of_scores = of_scores.to(features.dtype)
     if of_features is not None:
         torch.mm(of_scores, matrix, out=of_features[part])

@@ -34,10 +34,17 @@ def has_cell(layer: nn.RNNBase) -> bool:
 
 
 def weights_of(layer: nn.RNNBase) -> list[Tensor]:
-    """Take a layer's weights, in the type that autocast wants, where it is on."""
+    """Take a layer's weights, in the type that autocast wants, where it is on.
+
+    They then lie one behind the other, as cuDNN wants them: it would copy them at each call.
+    """
     weights = layer.all_weights[0]
-    wanted = autocast_type(weights[0]) or weights[0].dtype
-    return [weight.to(wanted) for weight in weights]
+    wanted = autocast_type(weights[0])
+    if wanted is None:
+        return [*weights]
+    flat = torch.cat([weight.flatten().to(wanted) for weight in weights])
+    parts = flat.split([weight.numel() for weight in weights])
+    return [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
 
 
 def autocast_type(like: Tensor) -> torch.dtype | None:

@@ -73,6 +73,8 @@ def finish(device: torch.device) -> None:
     """Wait until a device has done all it was told to do."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def forget_peak(device: torch.device) -> None:

@@ -58,6 +58,9 @@ def choose_checkpoints(named: Sequence[Path], last: int | None) -> list[Path]:
     if len(named) > 1 or named[0].is_file():
         if last is not None:
             raise UserError("--last has no effect on checkpoint files: name a run folder")
+        for path in named:
+            if path.is_dir():
+                raise ModelError(f"{path} is a folder: name one run folder, or checkpoint files")
         return list(named)
     (folder,) = named
     there = checkpoints(folder / "checkpoints")

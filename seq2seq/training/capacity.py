@@ -18,6 +18,7 @@ from seq2seq.errors import CommonError
 from seq2seq.model.network import Network
 from seq2seq.parallel.device import forget_peak, peak_memory
 from seq2seq.parallel.group import Group
+from seq2seq.terminal import say
 from seq2seq.training.module import batch_loss
 from seq2seq.training.optimizer import new_optimizer
 from seq2seq.training.precision import Precision
@@ -50,6 +51,8 @@ class Memory(NamedTuple):
     """Most bytes: of a GPU, else of the process."""
     growth: int
     """How much more that is than before, in bytes."""
+    usable: float
+    """Bytes of which there should be no more, of a GPU."""
 
 
 class Capacity:
@@ -81,6 +84,22 @@ class Capacity:
         self._group, self._device, self._epoch = group, device, epoch
         self._precision = precision
         self._usable = _SHARE * _memory_of(device)
+
+    def cut(self, state: RunState) -> StepDataset:
+        """Cut the steps so that the devices can compute them, and try the longest batch.
+
+        Args:
+            state: of the run, in which it is kept what `auto` has found on a GPU.
+
+        Raises:
+            CommonError: it doesn't fit, in some process.
+        """
+        tokens, why = self.choose(state)
+        if why:
+            say(why)
+        if state.step < self._config.training.steps:
+            self.check(tokens)
+        return self._steps.cut_for(tokens)
 
     def choose(self, state: RunState) -> tuple[int, str]:
         """Say how many positions are computed at once, and for `auto`, why so many.
@@ -149,8 +168,7 @@ class Capacity:
 
     def _fits(self, tokens: int) -> bool:
         memories = self.try_everywhere(tokens)
-        fitting = [not memory.trouble and memory.peak <= self._usable for memory in memories]
-        return all(fitting)
+        return all(not memory.trouble and memory.peak <= memory.usable for memory in memories)
 
     def try_everywhere(self, tokens: int) -> list[Memory]:
         """Compute the largest micro-batches of so many positions, in each process."""
@@ -172,7 +190,7 @@ class Capacity:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
         peak = peak_memory(self._device)
-        return Memory(trouble, positions, peak, peak - before)
+        return Memory(trouble, positions, peak, peak - before, self._usable)
 
     def _compute(self, batches: Sequence[Batch]) -> None:
         """Compute gradients beside all that there is beside them in training.

@@ -18,7 +18,7 @@ from seq2seq.errors import ModelError
 from seq2seq.files import allowed, write_whole
 from seq2seq.terminal import say
 
-FORMAT = 2
+FORMAT = 3
 _HEAD = b"seq2seq checkpoint %d"
 
 

@@ -190,18 +190,19 @@ class TranslationModule(lightning.LightningModule):
             optimizer then leaves everything as it was. (Of a scaled loss that is only to be
             expected, as long as there is a scale to be lowered.)
         """
-        scale, clip = self.loss_scale, self.settings.training.optimizer.clip
+        weights = list(self.network.parameters())
+        if self.loss_scale is not None:
+            for weight in weights:
+                if weight.grad is not None:
+                    weight.grad.div_(self.loss_scale.value)
+        norm = torch.nn.utils.clip_grad_norm_(weights, self.settings.training.optimizer.clip)
         optimizer: Any = self.optimizer
-        optimizer.grad_scale = None if scale is None else scale.value
-        limit: Any = clip if scale is None else clip * scale.value
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
         optimizer.found_inf = skipped = (~norm.isfinite()).float()
         optimizer.step()
         optimizer.zero_grad()
-        if scale is not None:
-            norm = norm / scale.value
-            scale.update(skipped)
-            skipped = skipped * (scale.value < 1)
+        if self.loss_scale is not None:
+            self.loss_scale.update(skipped)
+            skipped = skipped * (self.loss_scale.value < 1)
         return norm, skipped
 
 

@@ -106,7 +106,8 @@ def allow_products(precision: Precision) -> None:
     """
     kind = "ieee" if precision.name == "float32" else "tf32"
     torch.backends.cudnn.rnn.fp32_precision = kind  # pyright: ignore[reportAttributeAccessIssue]
-    torch.backends.cuda.matmul.fp32_precision = "tf32" if precision.name == "tf32" else "ieee"
+    # By the old name, which Lightning asks for, and which torch refuses to tell after the new one.
+    torch.set_float32_matmul_precision("high" if precision.name == "tf32" else "highest")
 
 
 class LossScale:

@@ -126,7 +126,7 @@ class Report:
             "epoch": self._epoch,
             "loss": fmean(losses),
             "learning_rate": collected["rate"].mean().item(),
-            "gradient_norm": collected["norm"].mean().item(),
+            "gradient_norm": _mean_of_finite(collected["norm"]),
             "tokens_per_second": round(self._tokens / seconds),
             "padded_tokens_per_second": round(sum(padded) / seconds),
             "data_wait": max(waits),
@@ -179,6 +179,12 @@ class Report:
         except OSError as error:
             name = self._folder.metrics
             raise UserError(f"{name} can't be written: {error.strerror}") from error
+
+
+def _mean_of_finite(numbers: Tensor) -> float:
+    """The mean of those that are finite: a step that was left out, in float16, has no norm."""
+    finite = numbers[numbers.isfinite()]
+    return finite.mean().item() if len(finite) else 0.0
 
 
 def _memory() -> float:

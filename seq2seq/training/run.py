@@ -12,7 +12,7 @@ from seq2seq.config import Config
 from seq2seq.data.loader import StepDataset
 from seq2seq.data.prepare import prepare, prepared_by_another
 from seq2seq.data.prepared import PreparedData
-from seq2seq.errors import UserError
+from seq2seq.errors import CommonError, UserError
 from seq2seq.evaluation import show_scores
 from seq2seq.model_description import ModelDescription
 from seq2seq.parallel.device import choose_device, compute_deterministically, described
@@ -148,6 +148,7 @@ class _Run(NamedTuple):
         saved = self.folder.start(self.group, data.manifest.fingerprint)
         state = RunState() if saved is None else RunState.from_plain(saved["state"])
         check_processes(self.group, self.config, state)
+        self._agree_on_precision(state)
         if _has_ended(self.config, state):
             return state
         began = (state.step, state.validation_due)
@@ -160,6 +161,24 @@ class _Run(NamedTuple):
                 got_on = (state.step, state.validation_due) != began
                 _ask_for_another_start(self.folder, self.stop, got_on=got_on)
         return state
+
+    def _agree_on_precision(self, state: RunState) -> None:
+        """Make sure that `auto` is the same to all processes; tell where it is another than before.
+
+        Raises:
+            CommonError: it isn't.
+        """
+        name = self.precision.name
+        names = self.group.gather(name)
+        for rank, other in enumerate(names):
+            if other != names[0]:
+                raise CommonError(
+                    f"rank {rank} and rank 0 can't train together: trainer.precision is {other} to"
+                    f" one and {names[0]} to the other; name one that all devices have"
+                )
+        if state.precision not in ("", name):
+            say(f"changed since the checkpoint: what is computed in, {state.precision} → {name}")
+        state.precision = name
 
     def _fit(self, module: TranslationModule, data: PreparedData, steps: StepDataset) -> None:
         config, place, state = self.config, self.group.place, module.state
@@ -210,12 +229,7 @@ class _Run(NamedTuple):
             self.precision,
             epoch=state.epoch,
         )
-        tokens, why = capacity.choose(state)
-        if why:
-            say(why)
-        if state.step < config.training.steps:
-            capacity.check(tokens)
-        return steps.cut_for(tokens)
+        return capacity.cut(state)
 
     def _boundary(
         self, module: TranslationModule, data: PreparedData, steps: StepDataset, report: Report

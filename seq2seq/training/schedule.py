@@ -54,6 +54,11 @@ def in_steps(schedule: Schedule, extent: Extent) -> Schedule:
             f"{_KEY}.warmup is {warmup:,} steps, but the run has {extent.steps:,}: the rate never"
             " gets to its highest"
         )
+    elif steps.get("start", 0) >= extent.steps:
+        say(
+            f"{_KEY}.start is {steps['start']:,} steps, but the run has {extent.steps:,}: the rate"
+            " is never cut"
+        )
     elif warmup > steps.get("start", warmup):
         say(
             f"{_KEY}.start is {steps['start']:,} steps, but the warm-up takes {warmup:,}: the rate"

@@ -31,6 +31,8 @@ class RunState:
     """Time spent training, over all starts."""
     schedule_step: int = 0
     """Steps of the schedule before this run's first: those of the base's run, where it goes on."""
+    precision: str = ""
+    """What was computed in; empty before the first start."""
     loss_scale: float = 2.0**16
     """What the loss is multiplied with, where gradients are float16."""
     steps_since_scale: int = 0

@@ -77,7 +77,10 @@ def test_two_processes_measure_together(settings: Path, tmp_path: Path) -> None:
         (("--vs", "a.yaml", "--vs", "b.yaml"), "--vs takes one YAML file at most"),
         (("--vs", "missing.yaml"), "missing.yaml"),
         (("--vs", "model.layouts=luong"), "did you mean 'model.layout'"),
-        (("--vs", "trainer.threads=2"), "must be the same for both"),
+        (("--vs", "trainer.threads=2"), "`trainer.threads` must be the same for both"),
+        (("trainer.precision=tf32",), "cpu doesn't compute in it"),
+        (("--output", "missing/measured.json"), "there is no folder missing"),
+        (("--seconds", "nan"), "nan"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(

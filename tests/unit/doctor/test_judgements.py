@@ -50,7 +50,7 @@ def test_a_slow_network_between_nodes() -> None:
 
 
 def memory(**others: object) -> Memory:
-    return Memory("", 1000, 10**9, 10**9)._replace(**others)  # pyright: ignore[reportArgumentType]
+    return Memory("", 1000, 10**9, 10**9, 10**10)._replace(**others)  # pyright: ignore[reportArgumentType]
 
 
 def test_memory_that_suffices_nearly_suffices_or_does_not() -> None:

@@ -1,5 +1,6 @@
 """The loss: against hand computation, and untouched by padding."""
 
+import copy
 import subprocess
 import sys
 from math import exp, log
@@ -67,6 +68,28 @@ def test_it_is_torchs_loss_however_many_rows_are_scored_at_once(
     assert_close(loss, wanted_loss, 1e-10)
     for gradient, other in zip(gradients, wanted, strict=True):
         assert_close(gradient, other)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_the_kernel_of_a_gpu_does_what_torch_does(kind: torch.dtype) -> None:
+    torch.manual_seed(0)
+    output = nn.Linear(64, 5003).double()
+    features = torch.randn(300, 64, dtype=torch.float64)
+    expected = torch.randint(5003, (300,))
+    there = copy.deepcopy(output).float().cuda()
+    rounded = features.cuda().to(kind)
+    narrow = copy.deepcopy(there).to(kind).double().cpu() if kind is torch.bfloat16 else output
+    found: list[list[Tensor]] = []
+    for layer, inputs, place in ((narrow, rounded.double().cpu(), "cpu"), (there, rounded, "cuda")):
+        inputs.requires_grad_()
+        with torch.autocast("cuda", dtype=kind, enabled=kind is not torch.float32):
+            loss = token_loss(inputs, layer, expected.to(place), smoothing=0.1)
+        _, gradients = loss_and_gradients(loss, inputs, layer)
+        found.append([loss.detach().double().cpu(), *(part.double().cpu() for part in gradients)])
+    for one, other in zip(*found, strict=True):
+        rough = (one - other).norm() / one.norm()
+        assert rough < (1e-2 if kind is torch.bfloat16 else 1e-5)
 
 
 def test_a_table_that_stays_as_it_is_gets_no_gradient() -> None:

@@ -77,10 +77,13 @@ class OnGpu(Capacity):
     """A capacity as on a GPU, of which there may be none here: so many positions fit."""
 
     holds = 0
+    usable = 10**7
+    """Positions that leave enough of the second process's memory free."""
 
     def try_everywhere(self, tokens: int) -> list[Memory]:
         trouble = "" if tokens <= self.holds else "CUDA out of memory."
-        return [Memory("", tokens, 0, 0), Memory(trouble, tokens, 0, 0)]
+        first = Memory("", tokens, tokens, 0, 10**8)
+        return [first, Memory(trouble, tokens, tokens, 0, self.usable)]
 
 
 @pytest.fixture
@@ -118,6 +121,13 @@ def test_auto_finds_what_fits_in_all_processes_and_keeps_to_it(
     tokens, told = on_gpu(10**6).choose(saved)
     assert tokens == saved.tokens_per_device == 48000, "a run goes on as it was begun"
     assert told == "training.tokens_per_device: 48,000 as before (auto)"
+
+
+def test_auto_leaves_some_of_each_memory_free(on_gpu: Callable[[int], OnGpu]) -> None:
+    capacity = on_gpu(64000)
+    capacity.usable = 41000
+    assert capacity.choose(RunState())[0] == 40000
+    assert capacity.choose(RunState(tokens_per_device=64000))[0] == 64000, "as it was begun"
 
 
 def test_auto_looks_anew_where_what_was_found_does_not_fit(on_gpu: Callable[[int], OnGpu]) -> None:
@@ -214,7 +224,7 @@ def test_what_says_that_memory_is_used_up() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 def test_auto_on_a_gpu_of_which_a_gibibyte_may_be_used() -> None:
-    device = torch.device("cuda")
+    device = torch.device("cuda", 0)
     gibibyte = 2**30 / torch.cuda.get_device_properties(device).total_memory
     side = Sentences(pyarrow.chunked_array([[[7] * 49] * 4000], pyarrow.list_(pyarrow.uint32())))
     steps = StepDataset(PreparedSplit(side, side), seed=1, tokens_per_step=200000)

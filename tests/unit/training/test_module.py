@@ -7,6 +7,7 @@ import pyarrow
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from seq2seq.config import Config
 from seq2seq.data.loader import Position, StepDataset
@@ -145,6 +146,27 @@ def test_a_step_in_half_precision_is_nearly_that_of_float32(products: torch.dtyp
         assert parameter.dtype is torch.float32
         assert parameter.isfinite().all()
         assert not torch.equal(parameter, was)
+
+
+class Questions(TorchDispatchMode):
+    """Notes when the host is told a number that only the device knows."""
+
+    asked = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.asked += "_local_scalar_dense" in func.name()
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_in_float16_asks_for_what_is_on_the_device() -> None:
+    half = Precision("fp16", products=torch.float16)
+    module, _ = moved(half)
+    step = make_steps(tokens_per_device=60)[Position(0, 2)]
+    with Questions() as questions:
+        module.training_step(step, 1)
+        assert questions.asked == 0
+        float(module.loss_scale.value)  # pyright: ignore[reportOptionalMemberAccess]
+        assert questions.asked == 1
 
 
 def test_a_scale_that_is_too_great_costs_a_step_and_nothing_else() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seq2seq.errors import UserError
-from seq2seq.training.precision import LossScale, allow_products, choose_precision
+from seq2seq.training.precision import LossScale, Precision, allow_products, choose_precision
 
 CPU = torch.device("cpu")
 
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 def torchs_own() -> Generator[None]:
     """Put back what torch does if nobody tells it anything."""
     yield
-    allow_products(choose_precision("float64", CPU))
+    allow_products(Precision("bf16"))
 
 
 def test_a_cpu_computes_in_float32_unless_told_otherwise() -> None:
@@ -58,15 +58,16 @@ def test_a_gpu_computes_in_bf16_where_it_is_made_for_it(
 
 @pytest.mark.parametrize(
     ("wanted", "products", "recurrent"),
-    [("float32", "ieee", "ieee"), ("float64", "ieee", "tf32")],
+    [("float32", "ieee", "ieee"), ("bf16", "ieee", "tf32"), ("tf32", "tf32", "tf32")],
 )
 @pytest.mark.usefixtures("torchs_own")
 def test_strict_float32_is_strict_and_bf16_keeps_its_tensor_cores(
-    wanted: Any, products: str, recurrent: str
+    wanted: str, products: str, recurrent: str
 ) -> None:
     of_products: Any = torch.backends.cuda.matmul
     of_recurrent: Any = torch.backends.cudnn.rnn
-    allow_products(choose_precision(wanted, CPU))
+    allow_products(Precision(wanted))
+    assert torch.get_float32_matmul_precision() == {"ieee": "highest", "tf32": "high"}[products]
     assert of_products.fp32_precision == products
     assert of_recurrent.fp32_precision == recurrent
 

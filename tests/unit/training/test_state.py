@@ -85,6 +85,7 @@ def test_plain_data_and_back() -> None:
         batch=7,
         seconds=1.5,
         schedule_step=9,
+        precision="bf16",
         steps_since_scale=3,
         tokens_per_device=640,
         base={"step": 9},
