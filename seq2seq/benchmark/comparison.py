@@ -52,7 +52,7 @@ class Measured(NamedTuple):
 
 
 def run_benchmark(
-    configs: Mapping[str, Config], place: Place, *, samples: int, seconds: float
+    configs: Mapping[str, Config], place: Place, *, samples: int, seconds: int
 ) -> Measured:
     """Train each config for a while, in turn; their data is prepared first if need be.
 
@@ -94,7 +94,7 @@ def _measure(
     device: torch.device,
     *,
     samples: int,
-    seconds: float,
+    seconds: int,
 ) -> Measured:
     results: dict[str, list[Result]] = {name: [] for name in configs}
     with TemporaryDirectory(prefix="seq2seq-benchmark-") as own:

@@ -157,7 +157,7 @@ class Candidate:
         self._group.gather(None)  # at the same time, since they share the machine
         return best_products(self._device, kind)
 
-    def fill(self, seconds: float) -> None:
+    def fill(self, seconds: int) -> None:
         """Choose how many steps a sample has, so that it takes so long; all must call it."""
         took = max(self._group.gather(self._train(_LEAST, exact=False).seconds)) / _LEAST
         self.steps = max(_LEAST, round(seconds / took))

@@ -27,14 +27,17 @@ def test_two_configs_are_measured_in_turn_and_nothing_is_left(
     before = sorted(settings.parent.rglob("*"))
     output = tmp_path / "measured.json"
     versus = ("--vs", "model.layout=input_feeding", "--vs", "model.decoder_layers=1")
-    ended = command("benchmark", "train", settings, *versus, *QUICK, "--output", output)
+    ended = command(
+        "benchmark", "train", settings, *versus, *QUICK, "--output", output, "--target", "0"
+    )
     assert ended.status == 0, ended.messages
     assert "CONFIG / --vs: " in ended.output
     for row in (
         "real tokens/s",
         "padded tokens/s",
         "arithmetic, real",
-        "memory, GiB",
+        "memory of a process, GiB",
+        "torch 2.",
         "backward, ms",
     ):
         assert row in ended.output
@@ -54,7 +57,6 @@ def test_two_configs_are_measured_in_turn_and_nothing_is_left(
 
 
 def test_a_target_that_is_missed_is_a_failure(settings: Path, command: Command) -> None:
-    assert command("benchmark", "train", settings, *QUICK, "--target", "1").status == 0
     ended = command("benchmark", "train", settings, *QUICK, "--target", "1e12")
     assert ended.status == 1
     assert "is below the target" in ended.messages
@@ -80,7 +82,7 @@ def test_two_processes_measure_together(settings: Path, tmp_path: Path) -> None:
         (("--vs", "trainer.threads=2"), "`trainer.threads` must be the same for both"),
         (("trainer.precision=tf32",), "cpu doesn't compute in it"),
         (("--output", "missing/measured.json"), "there is no folder missing"),
-        (("--seconds", "nan"), "nan"),
+        (("--seconds", "nan"), "'--seconds'"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(

@@ -140,7 +140,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no object": (write("config.json", b"[1]"), "{folder} has format None, but this version reads"),
     "format of the future": (
         edit_config(lambda it: it.update(format=99)),
-        "{folder} has format 99, but this version reads format 1",
+        "{folder} has format 99, but this version reads format 2",
     ),
     "no settings": (
         edit_config(lambda it: it.pop("config")),
