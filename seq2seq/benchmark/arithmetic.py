@@ -63,6 +63,8 @@ class Work(NamedTuple):
     """Padding counted, in this process."""
     target_positions: int = 0
     """Padding counted, in this process."""
+    scored_tokens: int = 0
+    """Real target tokens in this process."""
 
     def with_step(self, step: Step) -> "Work":
         """Add a step."""
@@ -72,6 +74,7 @@ class Work(NamedTuple):
             self.target_tokens + step.target_tokens,
             self.source_positions + sum(batch.source.numel() for batch in step.batches),
             self.target_positions + sum(batch.target_input.numel() for batch in step.batches),
+            self.scored_tokens + sum(len(batch.target_output) for batch in step.batches),
         )
 
 

@@ -209,7 +209,7 @@ class Candidate:
             trainer.fit(self._module, stopwatch.watch(loader))
         work, seconds = stopwatch.work, sum(stopwatch.parts.values())
         real = (work.source_tokens, work.target_tokens, work.target_tokens)
-        padded = (work.source_positions, work.target_positions, work.target_positions)
+        padded = (work.source_positions, work.target_positions, work.scored_tokens)
         return Sample(
             work,
             self._weights.operations(*real),

@@ -35,7 +35,7 @@ def test_operations_are_those_that_torch_counts(model: ModelConfig, tied: str) -
     bridge = model.encoder_widths[-1] * model.decoder_layers * model.decoder_size
     small = attention + (2 * sentences * bridge if model.bridge == "projection" else 0)
     work = Work().with_step(STEP)
-    assert work == (1, 7, 10, sentences * sources, sentences * targets)
+    assert work == (1, 7, 10, sentences * sources, sentences * targets, 10)
     weights = Weights.of(network)
     counted = weights.operations(work.source_positions, work.target_positions, 10)
     assert counted // 3 == counter.get_total_flops() - small

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seq2seq.errors import UserError
-from seq2seq.parallel.device import choose_device
+from seq2seq.parallel.device import choose_device, described
 from seq2seq.parallel.place import Place
 
 
@@ -37,3 +37,12 @@ def test_a_gpu_that_srun_shows_one_process_alone(gpus: pytest.MonkeyPatch) -> No
     assert str(choose_device("cuda", place(3, 4, "srun"))) == "cuda:0"
     with pytest.raises(UserError, match="need a GPU each, but it has 1"):
         choose_device("cuda", place(3, 4, "seq2seq"))
+
+
+def test_a_cpu_is_named_with_the_reason_for_it() -> None:
+    cpu = torch.device("cpu")
+    name = described(cpu, "cpu")
+    assert name in (f"the CPU ({torch.get_num_threads()} threads)", "the CPU (1 thread)")
+    why = described(cpu, "auto").removeprefix(f"{name}, since torch {torch.__version__} ")
+    built = torch.version.cuda or torch.version.hip
+    assert why == ("finds no GPU" if built else "was built without support for GPUs")
