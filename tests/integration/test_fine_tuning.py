@@ -148,7 +148,7 @@ def tied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 PARTS = {
     "embeddings": ("source_embedding.", "target_embedding."),
     "encoder": ("encoder.",),
-    "decoder": ("decoder.", "output."),
+    "decoder": ("bridge.", "decoder.", "output."),
 }
 
 

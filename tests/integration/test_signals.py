@@ -25,7 +25,7 @@ ENDLESS = ("training.steps=1000000", "validation.every=1000000", "training.log_e
 DWELLER = "tests.integration.dweller"
 MOMENTS = {
     "preparing": "seq2seq.training.run:prepare",
-    "before the first step": "seq2seq.training.run:new_network",
+    "before the first step": "seq2seq.training.parts:new_network",
     "a step": "seq2seq.training.module:token_loss",
     "validation": "seq2seq.training.validation:translate_all",
     "the validation's loss": "seq2seq.training.validation:Validator._loss",

@@ -761,6 +761,6 @@ def test_a_checkpoint_of_another_version_is_not_passed_over(
     head = b"seq2seq checkpoint 99"
     newest.write_bytes(b"\n".join((head, sha256(head + payload).hexdigest().encode(), payload)))
     before = newest.read_bytes()
-    with pytest.raises(CommonError, match="has format 99, but this version reads format 2"):
+    with pytest.raises(CommonError, match="has format 99, but this version reads format 3"):
         run(config, resume=True)
     assert newest.read_bytes() == before
