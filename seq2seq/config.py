@@ -40,6 +40,7 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Factor = Annotated[float, Field(gt=0.0, lt=1.0)]
 Files = tuple[Path, Path]
 Tables = Path | Annotated[tuple[Path, ...], Field(min_length=1)]
+PrecisionName = Literal["auto", "bf16", "fp16", "tf32", "float32", "float64"]
 LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow"]
 Name = TypeVar("Name", bound=str)
 
@@ -752,7 +753,7 @@ class TrainerConfig(Section):
 
     More processes compute the same steps in less time; they aren't more work.
     """
-    precision: Literal["auto", "bf16", "fp16", "tf32", "float32", "float64"] = "auto"
+    precision: PrecisionName = "auto"
     """What training computes in; `auto` is `bf16` on a GPU that is made for it, else `float32`.
 
     Weights, optimizer and sums are float32 in any case but `float64`, which is there to compare

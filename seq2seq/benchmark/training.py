@@ -50,7 +50,7 @@ class Stopwatch(lightning.Callback):
                 spared; the whole takes longer then.
         """
         self._device, self._exact = device, exact
-        self._number, self._last = 0, time.perf_counter()
+        self._last = time.perf_counter()
         self.parts: dict[str, float] = defaultdict(float)
         self.work = Work()
 

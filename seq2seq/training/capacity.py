@@ -84,6 +84,7 @@ class Capacity:
         self._group, self._device, self._epoch = group, device, epoch
         self._precision = precision
         self._usable = _SHARE * _memory_of(device)
+        self._tried: dict[int, list[Memory]] = {}
 
     def cut(self, state: RunState) -> StepDataset:
         """Cut the steps so that the devices can compute them, and try the longest batch.
@@ -171,8 +172,10 @@ class Capacity:
         return all(not memory.trouble and memory.peak <= memory.usable for memory in memories)
 
     def try_everywhere(self, tokens: int) -> list[Memory]:
-        """Compute the largest micro-batches of so many positions, in each process."""
-        return self._group.gather(self._try(tokens))
+        """Compute the largest micro-batches of so many positions, in each process, once."""
+        if tokens not in self._tried:
+            self._tried[tokens] = self._group.gather(self._try(tokens))
+        return self._tried[tokens]
 
     def _try(self, tokens: int) -> Memory:
         forget_peak(self._device)

@@ -4,14 +4,13 @@ Lightning is told nothing of it. Its `bf16-mixed` would compute cuDNN's LSTMs in
 scaling the loss, and refuses to clip with a fused optimizer.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from seq2seq.config import PrecisionName
 from seq2seq.errors import UserError
-
-Wanted = Literal["auto", "bf16", "fp16", "tf32", "float32", "float64"]
 
 _CUDNN_OF_BF16 = 91300  # before it, torch runs bf16 LSTMs step by step
 _GROWS_AFTER = 2000  # good steps, as torch's own scaler
@@ -41,7 +40,7 @@ class Precision(NamedTuple):
 FLOAT32 = Precision("float32")
 
 
-def choose_precision(wanted: Wanted, device: torch.device) -> Precision:
+def choose_precision(wanted: PrecisionName, device: torch.device) -> Precision:
     """Choose what a process computes in.
 
     Args:
@@ -70,12 +69,12 @@ def choose_precision(wanted: Wanted, device: torch.device) -> Precision:
             return Precision(wanted, weights=weights_type(wanted))
 
 
-def weights_type(wanted: Wanted) -> torch.dtype:
+def weights_type(wanted: PrecisionName) -> torch.dtype:
     """Say what weights, gradients and optimizer are stored in."""
     return torch.float64 if wanted == "float64" else torch.float32
 
 
-def _lack(wanted: Wanted, device: torch.device) -> str:
+def _lack(wanted: PrecisionName, device: torch.device) -> str:
     """Say what a device lacks for a precision, or nothing."""
     has_it = {("cpu", "float64"), ("cuda", "float64"), ("cuda", "fp16")}
     if wanted == "float32" or (device.type, wanted) in has_it:
@@ -89,7 +88,7 @@ def _lack(wanted: Wanted, device: torch.device) -> str:
     return f"{device.type} doesn't compute in it"
 
 
-def _lack_of_gpu(wanted: Wanted, device: torch.device) -> str:
+def _lack_of_gpu(wanted: PrecisionName, device: torch.device) -> str:
     found = torch.backends.cudnn.version() or 0
     if wanted == "bf16" and found < _CUDNN_OF_BF16:
         return f"cuDNN {found} has no LSTMs for it, as {_CUDNN_OF_BF16} and later have"

@@ -2,8 +2,6 @@
 
 import json
 import math
-import resource
-import sys
 import time
 from itertools import count
 from statistics import fmean
@@ -16,6 +14,7 @@ from seq2seq.data.batch import Step, padded_size
 from seq2seq.data.loader import Position
 from seq2seq.errors import UserError
 from seq2seq.files import write_whole
+from seq2seq.parallel.device import peak_memory
 from seq2seq.parallel.group import Group
 from seq2seq.terminal import Progress, say
 from seq2seq.training.divergence import Computed, Watch
@@ -189,10 +188,7 @@ def _mean_of_finite(numbers: Tensor) -> float:
 
 def _memory() -> float:
     """The most memory this process has had, in GiB: the GPU's where it computes on one."""
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    return peak_memory(torch.device("cuda" if torch.cuda.is_initialized() else "cpu")) / 2**30
 
 
 def _step_of(line: bytes) -> int | None:
