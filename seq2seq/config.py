@@ -43,6 +43,7 @@ Tables = Path | Annotated[tuple[Path, ...], Field(min_length=1)]
 PrecisionName = Literal["auto", "bf16", "fp16", "tf32", "float32", "float64"]
 LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow"]
 Name = TypeVar("Name", bound=str)
+Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 
 
 def _listed(value: Any) -> Any:
@@ -702,17 +703,87 @@ class TrainingConfig(Section):
     """Steps between two lines of `metrics.jsonl`."""
 
 
+class SamplingConfig(Section):
+    """Hypotheses are drawn, each by itself, in place of the likeliest being kept."""
+
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    """What logits are divided by: below 1, likely pieces become likelier."""
+    top_k: Annotated[Whole, Field(ge=0)] = 0
+    """Number of likeliest pieces that are drawn from; 0: all."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of the probability that the likeliest pieces, drawn from, have together; 1: all."""
+    seed: Annotated[Whole, Field(ge=0, le=2**32 - 1)] = 1
+    """Where the randomness comes from; a sentence has the same samples wherever it stands."""
+
+
 class SearchConfig(Section):
     """How translations are searched for."""
 
     beam: Positive = 5
-    """Number of hypotheses kept for each sentence; 1 is greedy search."""
+    """Number of hypotheses kept (or drawn) for each sentence; 1 is greedy search."""
+    groups: Positive = 1
+    """Number of groups that the beam is divided into, so that hypotheses differ more."""
+    diversity: Annotated[float, Field(ge=0.0)] = 0.5
+    """What a piece loses, in nats, for each hypothesis of the groups before that chose it."""
+    sampling: SamplingConfig | None = None
+    """Draws hypotheses; none: beam search."""
     length_penalty: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
     """Exponent of the length that a log-probability is divided by: 0 favours short, 1 averages."""
+    normalisation: Literal["average", "gnmt"] = "average"
+    """What has that exponent: the length, end counted, or, `gnmt`, (5 + length) / 6."""
+    coverage_penalty: Annotated[float, Field(ge=0.0)] = 0.0
+    """How much it counts that source pieces were hardly attended to, when the best is chosen."""
+    min_length: Annotated[Whole, Field(ge=0)] = 1
+    """Fewest pieces of a translation."""
+    max_length: Positive | None = None
+    """Most pieces of a translation; none: the ratio alone counts."""
+    min_length_ratio: Annotated[float, Field(ge=0.0)] = 0.0
+    """Shortest translation, as a multiple of the source's number of pieces."""
     max_length_ratio: Annotated[float, Field(gt=0.0)] = 2.0
     """Longest translation, as a multiple of the source's number of pieces, plus 10."""
+    block_ngrams: Annotated[Whole, Field(ge=0)] = 0
+    """Length of sequences of pieces that come once in a translation at most; 0: any may repeat."""
+    repetition_penalty: Annotated[float, Field(ge=1.0)] = 1.0
+    """What the logits of pieces that came before are divided by, or multiplied where negative."""
+    avoid: Names[Text] = ()
+    """Words and phrases that no translation may have, in these very letters."""
+    keep: Names[Literal["url", "tag", "number"]] = ()
+    """What a translation takes over from its source: any of `url`, `tag` and `number`."""
+    replace_unknown: bool = False
+    """Whether pieces may be unknown, and become the source pieces that they attend to."""
+    choose_by: Literal["score", "chrf", "bleu"] = "score"
+    """What is best: the highest score, or, by a metric, what is most like all hypotheses."""
+    nbest: Positive = 1
+    """Number of hypotheses that are given, best first."""
+    shortlist: bool = False
+    """Whether only a batch's likely pieces are scored; `seq2seq shortlist` finds which."""
+    max_source_length: Positive = 200
+    """A line of more pieces is cut at ends of sentences, and its parts are translated."""
     tokens_per_batch: Positive = 4000
     """Most padded source positions that are translated at once."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "SearchConfig":
+        clashes: list[str] = []
+        if self.beam % self.groups:
+            clashes.append(
+                f"`beam` must be a multiple of `groups` = {self.groups}, but is {self.beam}"
+            )
+        if self.sampling and self.groups > 1:
+            clashes.append(f"`groups` must be 1 where `sampling` is given, but is {self.groups}")
+        limits = [
+            ("nbest", "beam", self.beam),
+            ("min_length", "max_length", self.max_length),
+            ("min_length_ratio", "max_length_ratio", self.max_length_ratio),
+        ]
+        clashes += [
+            f"`{name}` must be at most `{limit}` = {most}, but is {getattr(self, name)}"
+            for name, limit, most in limits
+            if most is not None and getattr(self, name) > most
+        ]
+        if clashes:
+            raise ValueError("\n".join(clashes))
+        return self
 
 
 class ValidationConfig(Section):

@@ -213,11 +213,13 @@ class _Check:
         """Report broken rules, a line each; one over several keys names them in backticks."""
         for text in message.splitlines():
             wrong = {mistake.key for mistake in self._mistakes if mistake.key}
-            keys: list[str] = re.findall(r"`([a-z_.]+)`", text) or [at]
+            named: list[str] = re.findall(r"`([a-z_.]+)`", text)
+            # A section that stands in several places names its own keys.
+            keys = [name if "." in name else f"{at}.{name}" for name in named] or [at]
             if any(f"{key}.".startswith(f"{other}.") for key in keys for other in wrong):
                 continue  # the values that the rule saw are not those that were given
             places = [given.line for key in keys if (given := self._given.at(key.split(".")))]
-            text = text.removeprefix(f"`{keys[0]}` ")
+            text = re.sub("^`[a-z_.]+` ", "", text)
             self._add(places[0] if places else WHOLE_FILE, keys[0], text)
 
     def _add(self, line: int, key: str, text: str) -> None:

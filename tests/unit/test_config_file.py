@@ -20,11 +20,13 @@ from seq2seq.config import (
     Length,
     Linear,
     SampleCorpus,
+    SearchConfig,
     Sgd,
     TableCorpus,
     TextCorpus,
 )
 from seq2seq.config_file import differences, dump_config, load_config, parse_config, setting
+from seq2seq.config_mistakes import flow
 from seq2seq.errors import ConfigError
 
 FILES = ("data.corpus.train=[a.en, a.de]", "data.corpus.validation=[b.en, b.de]")
@@ -254,8 +256,10 @@ TABLE: list[tuple[str, str]] = [
     ("optimizer: {}", "x.yaml:1: optimizer: unknown key; did you mean 'training.optimizer'?"),
     (
         "search: {qqqq: 5}",
-        "x.yaml:1: search.qqqq: unknown key; search has beam, length_penalty, max_length_ratio and"
-        " tokens_per_batch",
+        "x.yaml:1: search.qqqq: unknown key; search has beam, groups, diversity, sampling,"
+        " length_penalty, normalisation, coverage_penalty, min_length, max_length,"
+        " min_length_ratio, max_length_ratio, block_ngrams, repetition_penalty, avoid, keep,"
+        " replace_unknown, choose_by, nbest, shortlist, max_source_length and tokens_per_batch",
     ),
     (
         "qqqq: 5",
@@ -792,8 +796,7 @@ def test_differences():
         "training.steps: 2000 → 9",
         "training.optimizer.betas: [0.9, 0.98] → [0.5, 0.98]",
         "training.optimizer.schedule.kind: inverse_sqrt → linear",
-        "validation.search: null → {beam: 1, length_penalty: 1.0, max_length_ratio: 2.0,"
-        " tokens_per_batch: 4000}",
+        f"validation.search: null → {flow(SearchConfig(beam=1).model_dump(mode='json'))}",
         "trainer.threads: null → 2",
     ]
     assert differences(Config(), read("{}", "data.corpus={kind: hub, name: x, test: null}")) == [
