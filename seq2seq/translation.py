@@ -21,6 +21,18 @@ WINDOW = 1024  # lines that are translated, and written, together
 _EXTRA_LENGTH = 10  # pieces that any translation may have beyond its share of the source's
 
 
+class Request(NamedTuple):
+    """A line to translate, and what its translation must heed."""
+
+    text: str
+    prefix: str = ""
+    """What the translation begins with."""
+    require: tuple[str, ...] = ()
+    """Words and phrases that the translation must have."""
+    avoid: tuple[str, ...] = ()
+    """Words and phrases that it may not have."""
+
+
 class Translation(NamedTuple):
     """A line's translation."""
 
@@ -28,7 +40,23 @@ class Translation(NamedTuple):
     tokens: list[int]
     """The text as ids of the target vocabulary."""
     score: float
-    """Length-normalised log-probability in nats; 0 for a blank line."""
+    """Log-probability in nats, divided by a power of the length; 0 for a blank line."""
+    log_probability: float = 0.0
+    """Sum over the pieces and the end, in nats."""
+    source_pieces: Sequence[str] = ()
+    pieces: Sequence[str] = ()
+    attention: Sequence[Sequence[float]] = ()
+    """For each piece a weight of each source piece; empty unless alignments were asked for."""
+    alternatives: Sequence["Translation"] = ()
+    """Other hypotheses, best first, where more than one was asked for."""
+    unmet: Sequence[str] = ()
+    """What the request asked for and the translation doesn't have."""
+
+    @property
+    def alignment(self) -> list[tuple[int, int]]:
+        """For each piece, the source piece it attends to most: (source, target), from 0."""
+        best = [max(range(len(row)), key=row.__getitem__) for row in self.attention]
+        return [(source, target) for target, source in enumerate(best)]
 
 
 class LineBatch(NamedTuple):
