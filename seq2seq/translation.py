@@ -78,10 +78,10 @@ class Translator:
 
     @staticmethod
     def load(
-        folder: Path, *, beam: int | None = None, device: torch.device | str = "cpu"
+        folder: Path | str, *, beam: int | None = None, device: torch.device | str = "cpu"
     ) -> "Translator":
         """Read a model folder; `beam` replaces the size that the model was trained with."""
-        model = load_model(folder, device=device)
+        model = load_model(Path(folder), device=device)
         return Translator(model.network, model.vocabularies, search_settings(model.config, beam))
 
     def translate(self, lines: Sequence[str]) -> list[Translation]:
