@@ -15,7 +15,10 @@ from tests.builders import LINES, tiny_model
 def test_the_translator_is_there(tmp_path: Path) -> None:
     save_model(tmp_path, tiny_model())
     assert Translator is translation.Translator
-    by_text, by_path = Translator.load(str(tmp_path)), Translator.load(tmp_path, beam=2)
+    by_text, by_path = (
+        Translator.load(str(tmp_path)),
+        Translator.load(tmp_path, overrides=["search.beam=2"]),
+    )
     assert by_text.settings.beam == 3
     assert by_path.settings.beam == 2
     assert len(by_text.translate(LINES)) == len(LINES)
