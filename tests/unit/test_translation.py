@@ -11,7 +11,7 @@ import torch
 from seq2seq.config import SearchConfig
 from seq2seq.errors import DataError
 from seq2seq.model_folder import save_model
-from seq2seq.translation import Translation, Translator, translate_stream
+from seq2seq.translation import Request, Translation, Translator, translate_stream
 from seq2seq.vocabulary import EOS
 from tests.builders import LINES, tiny_model
 
@@ -134,7 +134,7 @@ def test_what_other_programs_take_for_a_line_end_is_text(sign: str) -> None:
 class Copier(Translator):
     """Copies, quickly."""
 
-    def translate(self, lines: Sequence[str]) -> list[Translation]:
+    def translate(self, lines: Sequence[str | Request]) -> list[Translation]:
         return [Translation(f"<{line}>", [], 0.0) for line in lines]
 
 
