@@ -20,6 +20,9 @@ from seq2seq.model.network import Network
 from seq2seq.model.recurrent import step_from_gates
 
 
+_LARGEST_TABLE = 2**25  # numbers in the table of the words' products, 128 MiB in float32
+
+
 class Step(NamedTuple):
     """What one step gives for every hypothesis."""
 
@@ -76,10 +79,11 @@ class Stepwise:
         memory = readout.in_features - size - width
         state, context, word = readout.weight.split([size, memory, width], dim=1)
         lowest = layers[0].all_weights[0]
-        of_words = torch.cat((lowest[0][:, :width], word))
-        biases = torch.cat((lowest[2], readout.bias))
-        self._words = self._own(linear(table.weight * math.sqrt(width), of_words, biases))
-        own = [width, *[size] * (len(layers) - 1)]
+        self._embeddings = self._own(table.weight * math.sqrt(width))
+        self._of_words = self._own(torch.cat((lowest[0][:, :width], word)))
+        self._word_biases = self._own(torch.cat((lowest[2], readout.bias)))
+        small = len(self._embeddings) * len(self._of_words) <= _LARGEST_TABLE
+        self._words = self._word_products(torch.arange(len(self._embeddings))) if small else None
         above = range(self._attending + 1, len(layers))
         of_context = [*(layers[number].all_weights[0][0][:, size:] for number in above), context]
         self._contexts = self._own(torch.cat(of_context))
@@ -91,6 +95,10 @@ class Stepwise:
             used = inputs[:, width:] if number == 0 else inputs[:, :size]
             weights = (used, bias, hidden, hidden_bias)
             self._layers.append(_Layer(layer, *(self._own(weight) for weight in weights)))
+
+    def _word_products(self, tokens: Tensor) -> Tensor:
+        """Make what the lowest layer's gates and the readout have of the words themselves."""
+        return linear(self._embeddings[tokens], self._of_words, self._word_biases)
 
     def encode(
         self, source: Int[Tensor, "source_len batch"], lengths: Int[Tensor, " batch"]
@@ -112,9 +120,8 @@ class Stepwise:
 
     def step(self, memory: Memory, state: State, tokens: Int[Tensor, "batch beam"]) -> Step:
         """Go one token further with every hypothesis."""
-        gates, readout = self._words[tokens].split(
-            [len(self._layers[0].hidden), len(self._readout)], dim=2
-        )
+        words = self._word_products(tokens) if self._words is None else self._words[tokens]
+        gates, readout = words.split([len(self._layers[0].hidden), len(self._readout)], dim=2)
         if self._feeding:
             gates = gates + linear(state.readout[0], self._layers[0].inputs)
         hiddens, cells = list[Tensor](), list[Tensor]()
