@@ -82,10 +82,8 @@ class Vocabulary:
 
     def cut(self, text: str) -> list[str]:
         """Cut a line of text, after `normalize`, as `encode` does; the unknown stays as it is."""
-        return [
-            piece.surface
-            for piece in self._api.encode(normalize(text), out_type="immutable_proto").pieces
-        ]
+        pieces = self._api.encode(normalize(text), out_type=str)
+        return [piece.replace("▁", " ") for piece in pieces]
 
     def knows(self, letter: str) -> bool:
         """Whether a single character can be written with the pieces."""

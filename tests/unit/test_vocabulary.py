@@ -131,6 +131,14 @@ def test_unknown_characters_are_marked(vocabulary: Vocabulary):
     assert "⁇" in there_and_back(vocabulary, "the cat Ω")
 
 
+@settings(deadline=None)
+@given(text=st.text(ALPHABET + "Ω日\u2028", max_size=40))
+def test_text_is_cut_as_it_is_encoded_and_keeps_what_is_unknown(vocabulary: Vocabulary, text: str):
+    pieces, (ids,) = vocabulary.cut(text), vocabulary.encode([text])
+    assert "".join(pieces).removeprefix(" ") == normalize(text)
+    assert [set(piece) <= set("Ω日") for piece in pieces] == [number == UNK for number in ids]
+
+
 def test_special_pieces_have_names(vocabulary: Vocabulary):
     assert vocabulary.pieces([PAD, BOS, EOS, UNK]) == ["<pad>", "<s>", "</s>", "<unk>"]
     assert "".join(vocabulary.pieces(vocabulary.encode(["the cat"])[0])) == "▁the▁cat"
