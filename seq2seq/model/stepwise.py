@@ -19,7 +19,6 @@ from seq2seq.model.decoder import State
 from seq2seq.model.network import Network
 from seq2seq.model.recurrent import step_from_gates
 
-
 _LARGEST_TABLE = 2**25  # numbers in the table of the words' products, 128 MiB in float32
 
 
