@@ -6,7 +6,7 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from seq2seq.search.constraints import Avoided, Required, contains, is_boundary
-from seq2seq.vocabulary import Vocabulary, normalize
+from seq2seq.vocabulary import UNK, Vocabulary, blank, normalize, unbroken
 
 _KEPT = {
     "url": re.compile(r"(?:https?://|ftp://|www\.)[^\s<>\"]*[^\s<>\"'.,;:!?()\[\]{}»”]"),
@@ -24,12 +24,14 @@ def kept(text: str, kinds: Collection[str]) -> list[str]:
         text: the source.
         kinds: any of `url`, `tag` and `number`.
     """
+    spans = [match.span() for kind in kinds for match in _KEPT[kind].finditer(text)]
     found: list[str] = []
-    for kind in (kind for kind in _KEPT if kind in kinds):
-        for match in _KEPT[kind].finditer(text):
-            if not any(match[0] in other for other in found):
-                found.append(match[0])
-    return found
+    reached = 0
+    for start, end in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if end > reached:
+            found.append(text[start:end])
+            reached = end
+    return list(dict.fromkeys(found))
 
 
 class Asked(NamedTuple):
@@ -49,17 +51,23 @@ class Asked(NamedTuple):
         return self._replace(prefix_tokens=[], avoided=None)
 
     def spans(self, tokens: Sequence[int]) -> dict[tuple[int, int], str]:
-        """Say which tokens stand for what is required: the first, one past the last."""
-        if self.required is None:
-            return {}
-        found = self.required.spans(tokens).items()
-        return {place: self.required_texts[number] for number, place in found}
+        """Say which tokens stand for the prefix and what is required: the first, one past the last.
+
+        What is required and goes beyond the prefix in which it begins leaves no span for that.
+        """
+        required = self.required.spans(tokens) if self.required is not None else {}
+        found = {place: self.required_texts[number] for number, place in required.items()}
+        end = len(self.prefix_tokens)
+        if list(tokens[:end]) != self.prefix_tokens or any(a < end < b for a, b in found):
+            return found
+        after = {place: text for place, text in found.items() if place[0] >= end}
+        return {(0, end): self.prefix, **after} if end else after
 
     def unmet(self, text: str) -> list[str]:
         """Name what a translation lacks, or has and should not."""
-        unmet = [each for each in self.required_texts if each not in text]
-        unmet += [each for each in self.avoided_texts if contains(text, each)]
-        if not text.startswith(normalize(self.prefix).strip()):
+        unmet = [each for each in self.required_texts if not contains(text, each)]
+        unmet += [each for each in self.avoided_texts if contains(normalize(text), each)]
+        if not text.startswith(self.prefix):
             unmet.append(self.prefix)
         return unmet
 
@@ -72,16 +80,16 @@ class TargetWords:
         self._avoided = lru_cache(self._find_avoided)
 
     def asked(self, prefix: str, required: Sequence[str], avoided: Sequence[str]) -> Asked:
-        """Say in tokens what is asked for."""
-        required = list(dict.fromkeys(text.strip() for text in required if text.strip()))
-        avoided = sorted({text.strip() for text in avoided if text.strip()})
-        sequences = self._vocabulary.encode(required)
+        """Say in tokens what is asked for; what has nothing to see asks for nothing."""
+        prefix, required = "".join(_visible([prefix])), _visible(required)
+        avoided = sorted({normalize(text) for text in _visible(avoided)})
+        sequences = self._vocabulary.encode([prefix, *required])
         endings = [self._continuing(text) for text in required]
         return Asked(
             prefix,
-            self._vocabulary.encode([prefix])[0] if prefix.strip() else [],
+            sequences[0],
             required,
-            Required(sequences, endings) if required else None,
+            Required(sequences[1:], endings) if required else None,
             avoided,
             self._avoided(tuple(avoided)) if avoided else None,
         )
@@ -95,8 +103,10 @@ class TargetWords:
 
     @cached_property
     def _continuing_letters(self) -> frozenset[int]:
+        """What begins with a letter or a digit, and what is unknown, which may well be one."""
         surfaces = self._vocabulary.surfaces
-        return frozenset(token for token, each in enumerate(surfaces) if each[:1].isalnum())
+        letters = (n for n, each in enumerate(surfaces) if not is_boundary("a", each[:1]))
+        return frozenset({UNK, *letters})
 
     def text(self, tokens: Sequence[int], spans: Mapping[tuple[int, int], str]) -> str:
         """Write tokens as text, with other texts in the place of some.
@@ -117,3 +127,8 @@ class TargetWords:
             place = end
         parts += [surfaces[token] for token in tokens[place:]]
         return "".join(parts).removeprefix(" ")
+
+
+def _visible(texts: Sequence[str]) -> list[str]:
+    """Take each text once, without what would break a line or surrounds it."""
+    return list(dict.fromkeys(unbroken(text).strip() for text in texts if not blank(text)))

@@ -222,12 +222,6 @@ class Translator:
         """Translate a batch, in its order."""
         asked = [self._asked(part) for part in parts]
         found = self._found(parts, asked)
-        less = asked
-        while failed := [number for number, hypotheses in enumerate(found) if not hypotheses]:
-            less = [asking.less() for asking in less]  # what can't be had is done without
-            again = self._found([parts[n] for n in failed], [less[n] for n in failed])
-            for number, hypotheses in zip(failed, again, strict=True):
-                found[number] = hypotheses
         return self._told(parts, asked, [self._best(hypotheses) for hypotheses in found])
 
     def score(self, pairs: Sequence[tuple[str, Sequence[str]]]) -> list[list[Translation]]:
@@ -266,7 +260,28 @@ class Translator:
         )
 
     def _found(self, parts: Sequence[Part], asked: Sequence[Asked]) -> list[list[Hypothesis]]:
-        """Search for a batch's translations."""
+        """Search for a batch's translations; what can't be had is done without.
+
+        Raises:
+            ModelError: a line has none even so.
+        """
+        found = self._searched(parts, asked)
+        failed = [number for number, hypotheses in enumerate(found) if not hypotheses]
+        if not failed:
+            return found
+        before, less = [asked[n] for n in failed], [asked[n].less() for n in failed]
+        if less == before:
+            raise ModelError(
+                f"no translation of '{parts[failed[0]].request.text:.60}' can be found: the model's"
+                " scores are not numbers, or `search.block_ngrams` leaves too few pieces for the"
+                " shortest length"
+            )
+        again = self._found([parts[n] for n in failed], less)
+        for number, hypotheses in zip(failed, again, strict=True):
+            found[number] = hypotheses
+        return found
+
+    def _searched(self, parts: Sequence[Part], asked: Sequence[Asked]) -> list[list[Hypothesis]]:
         wishes = [self._wishes(part, asking) for part, asking in zip(parts, asked, strict=True)]
         source, lengths = self._columns(parts)
         listed = self._listed(parts)
@@ -294,13 +309,14 @@ class Translator:
 
     def _wishes(self, part: Part, asked: Asked) -> Wishes:
         settings, length = self.settings, len(part.source)
-        # The end of the sentence is one of the ten.
+        # The end of the sentence is one of the ten. What is required comes on top.
         longest = int(length * settings.max_length_ratio) + _EXTRA_LENGTH - 1
-        longest = min(longest, settings.max_length or longest)
+        longest += asked.required.tokens if asked.required is not None else 0
         shortest = max(settings.min_length, int(length * settings.min_length_ratio))
+        limit = settings.max_length or max(shortest, longest)
         return Wishes(
-            shortest,
-            max(shortest, longest),
+            min(shortest, limit),
+            min(max(shortest, longest), limit),
             prefix=asked.prefix_tokens,
             required=asked.required,
             avoided=asked.avoided,
@@ -330,7 +346,8 @@ class Translator:
             generator = numpy.random.Generator(
                 numpy.random.Philox(key=int.from_bytes(key.digest()[:16]))
             )
-            drawn = generator.random((self.settings.beam, length))
+            # In the type they are compared in: others would be rounded, some of them to 1.
+            drawn = generator.random((self.settings.beam, length), dtype=numpy.float32)
             numbers[row, :, :length] = torch.from_numpy(drawn)
         return numbers.to(self.network.output.weight.device)
 
@@ -371,7 +388,7 @@ class Translator:
     ) -> Translation:
         tokens = hypothesis.tokens
         spans = asked.spans(tokens)
-        if UNK in tokens:
+        if attention and UNK in tokens:
             spans |= self._copied(part, tokens, attention, spans)
         text = self._words.text(tokens, spans)
         return Translation(

@@ -29,9 +29,14 @@ _SUPPORTED_SIZE = re.compile(r"value <= (\d+)")
 _REQUIRED_SIZE = re.compile(r"required_chars\.\s*\d+\s*vs\s*(\d+)")
 
 
+def unbroken(text: str) -> str:
+    """Leave out byte order marks, and make a space of all that ends a line."""
+    return _BREAKS.sub(" ", text.replace(_BYTE_ORDER_MARK, ""))
+
+
 def normalize(text: str) -> str:
     """Bring one line to Unicode's NFC, with no byte order mark and nothing that ends a line."""
-    return unicodedata.normalize("NFC", _BREAKS.sub(" ", text.replace(_BYTE_ORDER_MARK, "")))
+    return unicodedata.normalize("NFC", unbroken(text))
 
 
 def blank(line: str) -> bool:

@@ -157,7 +157,8 @@ class _Search:
             found = best(rows, self._settings.beam)
         else:
             assert self._uniforms is not None
-            numbers = self._uniforms[sentences, live % width, tokens.shape[1] - 1]
+            group = live % width // (width // self._groups)
+            numbers = self._uniforms[sentences, group, tokens.shape[1] - 1]
             found = drawn(rows, numbers, sampling)
         if self._constrained:
             found = self._with_required(found, rows, sentences, tokens)
@@ -197,9 +198,7 @@ class _Search:
         Returns:
             The new beams, and for each hypothesis the old one that it continues.
         """
-        slots = beams.wanted * self._amounts[beams.sentences, None]
-        keys = self._keys(beams, found)
-        places = self._chosen(keys, found.tokens, slots)
+        places = self._chosen(beams, found)
         values = (
             found.values.flatten(1).gather(1, places.clamp(min=0)).masked_fill(places < 0, _NONE)
         )
@@ -213,45 +212,62 @@ class _Search:
         )
         return self._finish(beams, (tokens == self._symbols.end) & values.isfinite()), origin
 
-    def _keys(self, beams: _Beams, found: Candidates) -> Float[Tensor, "batch groups candidates"]:
-        """Say by what candidates compete: their scores.
+    def _chosen(self, beams: _Beams, found: Candidates) -> Int[Tensor, "batch beam"]:
+        """Choose the best candidates of each group, as many as it has places; -1 is none."""
+        values, tokens = (
+            part.flatten(1).unflatten(1, (self._groups, -1))
+            for part in (found.values, found.tokens)
+        )
+        slots = beams.wanted * self._amounts[beams.sentences, None]
+        size = values.shape[2]
+        number = min(int(slots.max()), size)
+        if self._settings.diversity and self._settings.groups > 1:
+            chosen = self._in_turn(beams, values, tokens, slots, number)
+        else:
+            chosen = _highest(self._keys(beams, values, tokens), slots, number)
+        offsets = torch.arange(self._groups, device=self._device)[:, None] * size
+        return torch.where(chosen < 0, chosen, chosen + offsets).flatten(1)
+
+    def _in_turn(
+        self, beams: _Beams, values: Tensor, tokens: Tensor, slots: Tensor, number: int
+    ) -> Int[Tensor, "batch groups number"]:
+        """Let one group choose after the other, each at a cost what those before have chosen."""
+        taken = tokens.new_empty(len(tokens), 0)
+        chosen: list[Tensor] = []
+        for group in range(self._groups):
+            own = tokens[:, group]
+            cost = self._settings.diversity * (own[:, :, None] == taken[:, None]).sum(dim=2)
+            keys = self._keys(beams, (values[:, group] - cost)[:, None], own[:, None], group)
+            top = _highest(keys, slots[:, [group]], number)
+            words = own.gather(1, top[:, 0].clamp(min=0)).masked_fill(top[:, 0] < 0, -1)
+            taken = torch.cat((taken, words), dim=1)
+            chosen.append(top)
+        return torch.cat(chosen, dim=1)
+
+    def _keys(
+        self,
+        beams: _Beams,
+        values: Float[Tensor, "batch groups candidates"],
+        tokens: Int[Tensor, "batch groups candidates"],
+        first: int = 0,
+    ) -> Float[Tensor, "batch groups candidates"]:
+        """Say by what candidates of groups, from the first one on, compete: their scores.
 
         Where something is required, it is their rank among those that have as much of it; of equal
         ranks the one that has more is first. So each amount gets its share of the places.
         """
-        keys = found.values.flatten(1)
-        if self._constrained:
-            keys = keys.clone()
-            for row, sentence in enumerate(beams.sentences.tolist()):
-                required = self._wishes[sentence].required
-                if required:
-                    histories = beams.tokens[row, :, 1:].tolist()
-                    keys[row] = _by_rank(found.values[row], found.tokens[row], histories, required)
-        return keys.unflatten(1, (self._groups, -1))
-
-    def _chosen(
-        self, keys: Tensor, tokens: Tensor, slots: Int[Tensor, "batch groups"]
-    ) -> Int[Tensor, "batch beam"]:
-        """Choose the best candidates of each group, as many as it has places; -1 is none."""
-        number = min(int(slots.max()), keys.shape[2])
-        ranks = torch.arange(number, device=keys.device)
-        size = keys.shape[2]
-        offsets = torch.arange(self._groups, device=keys.device)[:, None] * size
-        if not self._settings.diversity or self._groups == 1:
-            top = keys.topk(number, dim=2)
-            chosen = (top.indices + offsets).masked_fill(~top.values.isfinite(), -1)
-            return chosen.masked_fill(ranks >= slots[:, :, None], -1).flatten(1)
-        each = tokens.flatten(1).unflatten(1, (self._groups, -1))
-        taken = tokens.new_empty(len(tokens), 0)
-        groups: list[Tensor] = []
-        for group in range(self._groups):
-            chosen_before = (each[:, group, :, None] == taken[:, None]).sum(dim=2)
-            top = (keys[:, group] - self._settings.diversity * chosen_before).topk(number, dim=1)
-            gone = ~top.values.isfinite() | (ranks >= slots[:, group, None])
-            words = each[:, group].gather(1, top.indices).masked_fill(gone, -1)
-            taken = torch.cat((taken, words), dim=1)
-            groups.append((top.indices + group * size).masked_fill(gone, -1))
-        return torch.cat(groups, dim=1)
+        if not self._constrained:
+            return values
+        keys = values.clone()
+        for row, sentence in enumerate(beams.sentences.tolist()):
+            required = self._wishes[sentence].required
+            if required:
+                histories = beams.tokens[row].unflatten(0, (self._groups, -1))[:, :, 1:].tolist()
+                for place in range(values.shape[1]):
+                    keys[row, place] = _by_rank(
+                        values[row, place], tokens[row, place], histories[first + place], required
+                    )
+        return keys
 
     def _finish(self, beams: _Beams, ends: Bool[Tensor, "batch beam"]) -> _Beams:
         """Note the hypotheses that have ended, and take them out of the beam."""
@@ -272,20 +288,27 @@ class _Search:
         return beams._replace(scores=beams.scores.masked_fill(ends | over, _NONE), wanted=wanted)
 
 
+def _highest(
+    keys: Float[Tensor, "batch groups candidates"], slots: Int[Tensor, "batch groups"], number: int
+) -> Int[Tensor, "batch groups number"]:
+    """Choose the candidates with the highest keys, as many as there are slots; -1 is none."""
+    top = keys.topk(number, dim=2)
+    ranks = torch.arange(number, device=keys.device)
+    return top.indices.masked_fill(~top.values.isfinite() | (ranks >= slots[:, :, None]), -1)
+
+
 def _by_rank(
-    values: Float[Tensor, "beam candidates"],
-    tokens: Int[Tensor, "beam candidates"],
+    values: Float[Tensor, " candidates"],
+    tokens: Int[Tensor, " candidates"],
     histories: list[list[int]],
     required: Required,
 ) -> Float[Tensor, " candidates"]:
-    """Make keys for one sentence's candidates, by their rank among those with as much met."""
-    keys = torch.full_like(values, _NONE).flatten()
-    flat = values.flatten()
+    """Make keys for one group's candidates, by their rank among those with as much met."""
+    keys = torch.full_like(values, _NONE)
+    words, number = tokens.tolist(), len(tokens) // len(histories)
     ranks: dict[int, int] = {}
-    number = tokens.shape[1]
-    words = tokens.flatten().tolist()
-    for place in flat.argsort(descending=True, stable=True).tolist():
-        if flat[place] == _NONE:
+    for place in values.argsort(descending=True, stable=True).tolist():
+        if values[place] == _NONE:
             break
         met = required.progress([*histories[place // number], words[place]]).met
         rank = ranks.get(met, 0)

@@ -1,5 +1,6 @@
 """Words that a translation must have, and words that it may not have."""
 
+import unicodedata
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -42,6 +43,18 @@ class Required:
         met = self.tokens - sum(len(self.sequences[number]) for number in missing) + len(rest)
         following = {self.sequences[number][len(rest)] for number in begun or missing}
         return Progress(met, frozenset(following), not missing)
+
+    def undoing(self, history: Sequence[int], room: int) -> list[int]:
+        """Say what would undo the sequence at the end, when there is no room to have it again.
+
+        Args:
+            history: tokens of the hypothesis.
+            room: number of tokens that may still come.
+        """
+        for number, (_, end) in self.spans(history).items():
+            if end == len(history) and room <= len(self.sequences[number]):
+                return list(self._continuing[number])
+        return []
 
     def spans(self, history: Sequence[int]) -> dict[int, tuple[int, int]]:
         """Say where in a hypothesis each sequence is, by its number: first token, one past last."""
@@ -119,7 +132,12 @@ class Avoided:
 
 def is_boundary(before: str, after: str) -> bool:
     """Whether two characters (or nothing) side by side don't belong to one word."""
-    return not (before.isalnum() and after.isalnum())
+    return not (_is_of_word(before) and _is_of_word(after))
+
+
+def _is_of_word(character: str) -> bool:
+    """Whether a character is a letter, a digit or a mark: many a script's vowels are marks."""
+    return character.isalnum() or (character != "" and unicodedata.category(character)[0] == "M")
 
 
 def _begins(surface: str, text: str) -> bool:

@@ -67,12 +67,12 @@ class Rules:
         forced = self._forced(log_probabilities, sentences, length)
         if self._penalty != 1.0:
             _penalise(log_probabilities, tokens, self._penalty)
+        before = log_probabilities.clone() if self._worded else log_probabilities
         if self._ngram and length >= self._ngram:
             _block(log_probabilities, tokens, self._ngram)
-        never = log_probabilities[:, self._never]
         log_probabilities[:, self._never] = _NONE
         if self._worded:
-            self._heed_words(log_probabilities, never, sentences, tokens)
+            self._heed_words(log_probabilities, before, sentences, tokens)
         self._heed_lengths(log_probabilities, sentences, length)
         if forced is not None:
             rows, following, values = forced
@@ -99,11 +99,12 @@ class Rules:
         return places, which, log_probabilities[places, which]
 
     def _heed_words(
-        self, log_probabilities: Tensor, never: Tensor, sentences: Tensor, tokens: Tensor
+        self, log_probabilities: Tensor, before: Tensor, sentences: Tensor, tokens: Tensor
     ) -> None:
         """Rule out what completes an avoided text, and the end where something is missing.
 
-        What is required may have tokens that otherwise never come, such as the unknown one.
+        What is required may come where it otherwise may not: it may have the unknown token, or the
+        same digits several times.
         """
         worded = set(self._worded)
         for row, sentence in enumerate(sentences.tolist()):
@@ -112,13 +113,17 @@ class Rules:
             wish, history = self._wishes[sentence], tokens[row, 1:].tolist()
             if wish.required is not None:
                 progress = wish.required.progress(history)
-                for place, token in enumerate(self._symbols.never):
-                    if token in progress.following:
-                        log_probabilities[row, token] = never[row, place]
-                if not progress.is_complete:
-                    log_probabilities[row, self._symbols.end] = _NONE
+                following = list(progress.following)
+                log_probabilities[row, following] = before[row, following]
+                log_probabilities[row, self._unfit(wish, wish.required, history)] = _NONE
             if wish.avoided is not None:
                 log_probabilities[row, wish.avoided.next_after(history)] = _NONE
+
+    def _unfit(self, wish: Wishes, required: Required, history: list[int]) -> list[int]:
+        """Say what may not come for the sake of what is required."""
+        if not required.progress(history).is_complete:
+            return [self._symbols.end]
+        return required.undoing(history, max(wish.longest, len(wish.prefix)) - len(history))
 
 
 def _penalise(log_probabilities: Tensor, tokens: Tensor, penalty: float) -> None:

@@ -1,5 +1,6 @@
 """What search needs of a network, and what it is told of the vocabulary."""
 
+import math
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -91,4 +92,4 @@ class Ensemble:
         """Take the mean of the members' probabilities."""
         parts = zip(self.members, features.split(self._widths, dim=1), strict=True)
         each = torch.stack([member.log_probabilities(part) for member, part in parts])
-        return each.logsumexp(dim=0) - torch.tensor(float(len(each))).log().to(each)
+        return each.logsumexp(dim=0) - math.log(len(each))

@@ -1,8 +1,8 @@
 """Beam search: against greedy search, brute force and tables worked out by hand."""
 
 from collections.abc import Mapping, Sequence
-from itertools import product
-from math import log
+from math import log, nan
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -10,19 +10,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seq2seq.model.attention import Memory
-from seq2seq.model.decoder import State
-from seq2seq.model.network import Network, Step
-from seq2seq.search.beam import Settings, search
+from seq2seq.model.network import Network
+from seq2seq.model.stepwise import Stepwise
+from seq2seq.search.beam import Settings
+from seq2seq.search.candidates import Sampling
+from seq2seq.search.constraints import Avoided, Required
 from seq2seq.search.hypothesis import Hypothesis, Scoring
 from seq2seq.search.rules import Wishes
-from seq2seq.search.scorer import Scorer, Symbols
-from seq2seq.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK
-from tests.builders import batch_of, columns, logits_of, noisy, tiny_network
+from seq2seq.search.scorer import Scorer
+from seq2seq.vocabulary import BOS, EOS, NUM_SPECIAL
+from tests.builders import batch_of, columns, logits_of, tiny_network, variant
+from tests.search_builders import (
+    SIZE,
+    SYMBOLS,
+    A,
+    B,
+    C,
+    D,
+    E,
+    Table,
+    all_texts,
+    assert_alike,
+    brute_force,
+    look,
+    tokens_of,
+)
 
-SIZE = 9
-SYMBOLS = Symbols(start=BOS, end=EOS, never=(PAD, BOS, UNK))
-A, B, C = 4, 5, 6
+LAYOUTS = {
+    layout: variant(layout=layout, embedding_size=3, decoder_layers=2, encoder_layers=1)
+    for layout in ("gnmt", "luong", "input_feeding")
+}
 sentences = st.lists(
     st.lists(st.integers(NUM_SPECIAL, SIZE - 1), min_size=1, max_size=5), min_size=1, max_size=5
 )
@@ -30,33 +47,6 @@ seeds = st.integers(0, 1000)
 beams = st.integers(1, 4)
 penalties = st.sampled_from([0.0, 0.6, 1.0, 2.0])
 sometimes = settings(deadline=None, max_examples=15)
-
-
-class Table:
-    """A network whose next token depends on the last one alone, with the given probabilities."""
-
-    def __init__(self, table: Mapping[int, Mapping[int, float]]):
-        probabilities = torch.zeros(SIZE, SIZE, dtype=torch.float64)
-        for last, following in table.items():
-            for token, probability in following.items():
-                probabilities[last, token] = probability
-        self.logits = probabilities.log().clamp(min=-1e4)
-
-    def encode(self, source: Tensor, lengths: Tensor) -> Memory:
-        nothing = torch.zeros(len(lengths), len(source), 1, dtype=torch.float64)
-        mask = torch.ones(len(lengths), len(source), dtype=torch.bool)
-        return Memory(nothing, nothing, mask, nothing)
-
-    def start(self, memory: Memory, beam: int) -> State:
-        nothing = torch.zeros(1, len(memory.values), beam, 1, dtype=torch.float64)
-        return State(nothing, nothing, nothing)
-
-    def step(self, memory: Memory, state: State, tokens: Tensor) -> Step:
-        attention = torch.zeros(*tokens.shape, memory.mask.shape[1], dtype=torch.float64)
-        return Step(self.logits[tokens], state, attention)
-
-    def log_probabilities(self, features: Tensor) -> Tensor:
-        return features.log_softmax(dim=1)
 
 
 def find(
@@ -68,20 +58,10 @@ def find(
     longest: int | Sequence[int] = 8,
     extra: int = 0,
 ) -> list[Hypothesis]:
-    """Search with padding of random ids, `extra` positions more than the longest source needs.
-
-    The greatest lengths count the end.
-    """
-    padded, lengths = columns(sources)
+    """Find the best translation of each; the greatest lengths count the end."""
     limits = [longest] * len(sources) if isinstance(longest, int) else longest
-    found = search(
-        network,
-        noisy(padded, lengths, extra=extra, seed=extra),
-        lengths,
-        [Wishes(0, limit - 1) for limit in limits],
-        symbols=SYMBOLS,
-        settings=Settings(beam, Scoring(penalty)),
-    )
+    wishes = [Wishes(0, limit - 1) for limit in limits]
+    found = look(network, sources, Settings(beam, Scoring(penalty)), wishes, extra=extra)
     return [hypotheses[0] for hypotheses in found]
 
 
@@ -144,54 +124,148 @@ def test_the_score_is_what_training_would_say(
     assert [entry.score for entry in found] == pytest.approx(forced, abs=1e-9)
 
 
-def assert_same(found: list[Hypothesis], expected: list[Hypothesis]) -> None:
-    assert [entry.tokens for entry in found] == [entry.tokens for entry in expected]
-    scores = [entry.score for entry in expected]
-    assert [entry.score for entry in found] == pytest.approx(scores, abs=1e-12)
+class Case(NamedTuple):
+    """Sentences, what is wanted of their translations, and the numbers to draw with."""
+
+    sources: list[list[int]]
+    wishes: list[Wishes]
+    uniforms: Tensor
+
+    def some(self, places: Sequence[int]) -> "Case":
+        return Case(
+            [self.sources[place] for place in places],
+            [self.wishes[place] for place in places],
+            self.uniforms[list(places)],
+        )
+
+    def found(self, network: Scorer, settings: Settings, extra: int = 0) -> list[list[Hypothesis]]:
+        numbers = self.uniforms if settings.sampling else None
+        return look(network, self.sources, settings, self.wishes, extra=extra, uniforms=numbers)
 
 
-@given(seeds, sentences, beams, penalties, st.integers(0, 4), st.data())
-@sometimes
-def test_neither_order_nor_company_nor_padding_matters(
-    seed: int,
-    sources: list[list[int]],
-    beam: int,
-    penalty: float,
-    extra: int,
-    data: st.DataObject,
-) -> None:
-    network = tiny_network(seed)
-    limits = [3 + len(source) for source in sources]
-    together = find(network, sources, beam=beam, penalty=penalty, longest=limits)
+WORDS = st.lists(st.integers(A, C), min_size=1, max_size=2)
+SURFACES = ["", "", "", "", " a", "b", " c", "d", " b"]
 
-    order = data.draw(st.permutations(range(len(sources))))
-    moved = find(
-        network,
-        [sources[place] for place in order],
-        beam=beam,
-        penalty=penalty,
-        longest=[limits[place] for place in order],
-        extra=extra,
+
+@st.composite
+def wishes(draw: st.DrawFn) -> Wishes:
+    required, avoided = draw(st.lists(WORDS, max_size=2)), draw(st.sampled_from(["", "ab", "c d"]))
+    shortest = draw(st.integers(0, 3))
+    return Wishes(
+        shortest,
+        shortest + draw(st.integers(0, 4)),
+        draw(st.lists(st.integers(3, E), max_size=2)),
+        Required(required, [frozenset({D})] * len(required)) if required else None,
+        Avoided([avoided], SURFACES) if avoided else None,
     )
-    assert_same(moved, [together[place] for place in order])
-    assert all(len(found.tokens) < limit for found, limit in zip(together, limits, strict=True))
-    for source, limit, found in zip(sources, limits, together, strict=True):
-        assert_same(find(network, [source], beam=beam, penalty=penalty, longest=limit), [found])
 
 
-@given(seeds, penalties)
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    sources = draw(sentences)
+    generator = torch.Generator().manual_seed(draw(seeds))
+    return Case(
+        sources,
+        [draw(wishes()) for _ in sources],
+        torch.rand(len(sources), 6, 10, generator=generator),
+    )
+
+
+ways = st.builds(
+    Settings,
+    st.sampled_from([1, 2, 4, 6]),
+    st.builds(Scoring, penalties, st.sampled_from(["average", "gnmt"]), st.sampled_from([0, 0.3])),
+    sampling=st.sampled_from([None, Sampling(1.0, 0, 1.0), Sampling(1.5, 4, 0.9)]),
+    block_ngrams=st.integers(0, 2),
+    repetition_penalty=st.sampled_from([1.0, 1.5]),
+) | st.builds(
+    Settings, st.just(6), groups=st.sampled_from([2, 3, 6]), diversity=st.sampled_from([0.0, 0.7])
+)
+
+
+@given(seeds, cases(), ways, st.integers(0, 4), st.data())
+@settings(deadline=None, max_examples=40)
+def test_neither_order_nor_company_nor_padding_matters(
+    seed: int, case: Case, way: Settings, extra: int, data: st.DataObject
+) -> None:
+    network = Stepwise(tiny_network(seed))
+    together = case.found(network, way)
+    order = data.draw(st.permutations(range(len(case.sources))))
+    moved = case.some(order).found(network, way, extra)
+    for place, found in zip(order, moved, strict=True):
+        assert_alike(found, together[place])
+    for place, expected in enumerate(together):
+        (alone,) = case.some([place]).found(network, way)
+        assert_alike(alone, expected)
+
+
+@given(
+    seeds,
+    st.sampled_from([*LAYOUTS]),
+    st.builds(
+        Scoring, penalties, st.sampled_from(["average", "gnmt"]), st.sampled_from([0.0, 0.2, 1.0])
+    ),
+    st.tuples(st.integers(0, 3), st.integers(0, 3)).filter(lambda pair: pair[0] <= pair[1]),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=40)
+def test_a_beam_as_wide_as_the_space_finds_all_there_is_in_order(
+    seed: int, layout: str, scoring: Scoring, limits: tuple[int, int], stepwise: bool
+) -> None:
+    network = tiny_network(seed, LAYOUTS[layout], size=7)
+    scorer = Stepwise(network) if stepwise else network
+    texts, source, limit = all_texts((A, B, C), *limits), [A, C, B], Wishes(*limits)
+    expected = brute_force(network, source, texts, scoring)
+    (found,) = look(scorer, [source], Settings(len(texts), scoring), limit)
+    assert_alike(found, expected)
+    for beam in (1, 2, 5):
+        (narrower,) = look(scorer, [source], Settings(beam, scoring), limit)
+        assert len(narrower) == min(beam, len(texts))
+        assert narrower[0].score <= expected[0].score + 1e-9
+        each = {tuple(hypothesis.tokens): hypothesis for hypothesis in expected}
+        assert_alike(narrower, [each[tuple(hypothesis.tokens)] for hypothesis in narrower])
+
+
+@given(seeds, st.lists(WORDS, min_size=1, max_size=2), st.sampled_from([(), (D,), (C, D)]))
 @sometimes
-def test_a_beam_as_wide_as_the_space_finds_the_best_there_is(seed: int, penalty: float) -> None:
-    """Of all translations of at most two words (three tokens, the end counted)."""
-    network, vocabulary = tiny_network(seed, size=7), (A, B, C)
-    everything = [
-        list(words) for length in range(3) for words in product(vocabulary, repeat=length)
+def test_the_widest_beam_finds_all_that_has_what_is_required(
+    seed: int, words: list[list[int]], continuing: tuple[int, ...]
+) -> None:
+    network, required = tiny_network(seed, size=8), Required(words, [continuing] * len(words))
+    texts = [
+        text for text in all_texts((A, B, C, D), 0, 4) if required.progress(text).is_complete
     ]
-    source = [A, C, B]
-    scores = forced_scores(network, [(source, target) for target in everything], penalty)
-    (found,) = find(network, [source], beam=len(everything), penalty=penalty, longest=3)
-    assert found.score == pytest.approx(max(scores), abs=1e-9)
-    assert found.tokens == everything[scores.index(max(scores))]
+    (found,) = look(network, [[A, C]], Settings(400), Wishes(0, 4, required=required))
+    assert_alike(found, brute_force(network, [A, C], texts))
+
+
+@given(
+    seeds,
+    st.lists(WORDS, min_size=1, max_size=3),
+    st.sampled_from([(), (D,), (D, E)]),
+    st.integers(0, 2),
+    ways,
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=60)
+def test_what_is_required_is_found_wherever_there_is_room_for_it(
+    seed: int,
+    words: list[list[int]],
+    continuing: tuple[int, ...],
+    room: int,
+    way: Settings,
+    unlikely: bool,
+) -> None:
+    """Even where it is unlikely, and where what would undo it is by far the likeliest."""
+    network, required = tiny_network(seed), Required(words, [continuing] * len(words))
+    with torch.no_grad():
+        network.output.bias[[A, B, C]] -= 15.0 * unlikely
+        network.output.bias[list(continuing)] += 10.0
+    wish = Wishes(0, required.tokens + room, required=required)
+    uniforms = torch.rand(1, 6, 10, generator=torch.Generator().manual_seed(seed))
+    (found,) = look(network, [[A, C]], way, wish, uniforms=uniforms)
+    assert len(found) >= (1 if way.block_ngrams else way.groups)
+    assert all(required.progress(each.tokens).is_complete for each in found)
 
 
 @given(seeds, sentences, beams)
