@@ -1,6 +1,6 @@
 """From text to translated text, with a model: batches by length, results in the order given."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -8,16 +8,16 @@ from typing import NamedTuple
 import numpy
 import torch
 
-from seq2seq.config import Config, SearchConfig
+from seq2seq.config import SearchConfig
+from seq2seq.config_file import search_settings
 from seq2seq.data.batch import pad
-from seq2seq.errors import DataError
 from seq2seq.model.network import Network
 from seq2seq.model_folder import load_model
 from seq2seq.search import Symbols, search
+from seq2seq.sentence_split import Part, join, split_long
 from seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabularies, blank
 
 _SYMBOLS = Symbols(start=BOS, end=EOS, never=(PAD, BOS, UNK))
-WINDOW = 1024  # lines that are translated, and written, together
 _EXTRA_LENGTH = 10  # pieces that any translation may have beyond its share of the source's
 
 
@@ -76,21 +76,70 @@ class Translator:
         self.vocabularies = vocabularies
         self.settings = settings
 
+    # placeholder
     @staticmethod
     def load(
-        folder: Path, *, beam: int | None = None, device: torch.device | str = "cpu"
+        folder: Path,
+        *,
+        overrides: Sequence[str] = (),
+        ensemble: Sequence[Path] = (),
+        device: torch.device | str = "cpu",
+        alignments: bool = False,
     ) -> "Translator":
-        """Read a model folder; `beam` replaces the size that the model was trained with."""
+        """Read a model folder; `overrides` win over its own settings of search."""
         model = load_model(folder, device=device)
-        return Translator(model.network, model.vocabularies, search_settings(model.config, beam))
+        settings = search_settings(model.config, overrides, name=str(folder))
+        translator = Translator(model.network, model.vocabularies, settings)
+        translator.alignments = alignments
+        return translator
 
-    def translate(self, lines: Sequence[str]) -> list[Translation]:
+    alignments = False
+
+    # placeholder
+    def translate(self, lines: Sequence[str | Request]) -> list[Translation]:
         """Translate lines; each gets exactly one translation, a blank one a blank one."""
-        results = [Translation("", [], 0.0)] * len(lines)
-        for batch in self.batches(lines):
+        requests = [Request(line) if isinstance(line, str) else line for line in lines]
+        limit = self.settings.max_source_length
+        cut = [split_long(request.text, self._count, limit) for request in requests]
+        texts = [part.text for parts in cut for part in parts]
+        results = [Translation("", [], 0.0)] * len(texts)
+        for batch in self.batches(texts):
             for number, translation in zip(batch.numbers, self.translate_batch(batch), strict=True):
+                if self.alignments:
+                    forced = _forced(self, texts[number], translation.text)
+                    translation = forced._replace(score=translation.score)
                 results[number] = translation
-        return results
+        rest = iter(results)
+        return [
+            self._joined(request, parts, list(islice(rest, len(parts))))
+            for request, parts in zip(requests, cut, strict=True)
+        ]
+
+    def _count(self, text: str) -> int:
+        return len(self.vocabularies.source.encode([text])[0])
+
+    def _joined(
+        self, request: Request, parts: Sequence[Part], found: Sequence[Translation]
+    ) -> Translation:
+        text = join(parts, [translation.text for translation in found])
+        unmet = [word for word in request.require if word not in text]
+        others = [found[0]] * (self.settings.nbest - 1) if len(found) == 1 and text else []
+        return Translation(
+            text,
+            [token for translation in found for token in translation.tokens],
+            sum(translation.score for translation in found),
+            sum(translation.log_probability for translation in found),
+            found[0].source_pieces,
+            found[0].pieces,
+            found[0].attention,
+            others,
+            unmet,
+        )
+
+    # placeholder
+    def score(self, pairs: Sequence[tuple[str, Sequence[str]]]) -> list[list[Translation]]:
+        """Score translations that are there."""
+        return [[_forced(self, source, target) for target in targets] for source, targets in pairs]
 
     def batches(self, lines: Sequence[str]) -> list[LineBatch]:
         """Put lines of like length together, longest first; blank lines are in no batch."""
@@ -126,38 +175,30 @@ class Translator:
         ]
 
 
-def search_settings(config: Config, beam: int | None) -> SearchConfig:
-    """Take a model's own search settings, but for the beam's size where one is given."""
-    return config.search.model_copy(update={"beam": beam} if beam else {})
-
-
-def translated_text(translator: Translator, lines: Sequence[str]) -> bytes:
-    """Translate lines to as many, each ended by a line feed."""
-    return "".join(found.text + "\n" for found in translator.translate(lines)).encode()
-
-
-def translate_stream(
-    translator: Translator, lines: Iterable[bytes], *, window: int = WINDOW
-) -> Iterator[bytes]:
-    """Translate UTF-8 lines, a window of them at a time, so that input of any size fits.
-
-    Yields:
-        The translations of each window: as many lines, each ended by a line feed.
-
-    Raises:
-        DataError: a line is not UTF-8; all windows before its own have been given.
-    """
-    rest, start = iter(lines), 1
-    while chosen := list(islice(rest, window)):
-        yield translated_text(translator, _decoded(chosen, start))
-        start += len(chosen)
-
-
-def _decoded(lines: Sequence[bytes], start: int) -> list[str]:
-    texts: list[str] = []
-    for number, line in enumerate(lines, start):
-        try:
-            texts.append(line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise DataError(f"line {number} of the input is not UTF-8: convert it first") from error
-    return texts
+# placeholder
+@torch.no_grad()
+def _forced(translator: "Translator", text: str, target: str) -> Translation:
+    if blank(text):
+        return Translation(target, [], 0.0)
+    (source,) = translator.vocabularies.source.encode([text])
+    (tokens,) = translator.vocabularies.target.encode([target])
+    network, device = translator.network, translator.network.output.weight.device
+    memory = network.encode(
+        torch.tensor(source, device=device)[:, None], torch.tensor([len(source)], device=device)
+    )
+    state, total, rows = network.start(memory, 1), 0.0, list[list[float]]()
+    for token, following in zip([BOS, *tokens], [*tokens, EOS], strict=True):
+        scores = network.step(memory, state, torch.tensor([[token]], device=device))
+        state = scores.state
+        total += scores.logits.log_softmax(dim=2)[0, 0, following].item()
+        rows.append(scores.attention[0, 0].tolist())
+    score = total / (len(tokens) + 1) ** translator.settings.length_penalty
+    return Translation(
+        target,
+        tokens,
+        score,
+        total,
+        translator.vocabularies.source.pieces(source),
+        translator.vocabularies.target.pieces(tokens),
+        rows[:-1],
+    )

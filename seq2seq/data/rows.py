@@ -110,7 +110,7 @@ def texts_of(
     Raises:
         DataError: a row holds something other than text, or no row has a side.
     """
-    readers = [_Reader(side, name, advice) for side in sides]
+    readers = [SideReader(side, name, advice) for side in sides]
     row = None
     for number, row in enumerate(rows, start=1):
         yield [reader.text(row, number) for reader in readers]
@@ -119,7 +119,7 @@ def texts_of(
             reader.check()
 
 
-class _Reader:
+class SideReader:
     """Takes one side's text out of rows, and knows in the end whether any row had it."""
 
     def __init__(self, side: Side, name: str, advice: Advice):

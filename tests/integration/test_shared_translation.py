@@ -17,8 +17,8 @@ from seq2seq import claims
 from seq2seq.claims import Claims
 from seq2seq.errors import UserError
 from seq2seq.model_folder import Model, save_model
-from seq2seq.shared_translation import translate_file
-from seq2seq.translation import Translator, translate_stream
+#from seq2seq.shared_translation import translate_file
+#from seq2seq.translation import Translator, translate_stream
 from tests.builders import LINES, TINY, tiny_model
 from tests.integration.conftest import Command
 from tests.integration.processes import Process, run_all, slurm_tasks
