@@ -26,7 +26,7 @@ class Part(NamedTuple):
     """Some of a text."""
 
     text: str
-    """Without white space around it; empty where a text begins with white space."""
+    """Has no white space around it where it isn't all; is empty where a text begins with such."""
     space: str
     """The white space after it."""
 
@@ -42,21 +42,23 @@ def split_long(text: str, count: Count, limit: int) -> list[Part]:
             for longer texts as little.
         limit: most pieces of a part, at least 1; a single character that has more stays whole.
     """
+    if count(text) <= limit:
+        return [Part(text, "")]
     body = text.lstrip()
     start = len(text) - len(body)
-    fits = _fits(body, count(text.rstrip()), limit)
-    parts = [body] if fits else _cut_to_fit(body, count, limit, 0)
+    parts = _cut_to_fit(body, count, limit, 0)
     cut = [Part(part.rstrip(), part[len(part.rstrip()) :]) for part in parts]
     return [Part("", text[:start]), *cut] if start else cut
 
 
 def join(parts: Sequence[Part], translations: Sequence[str]) -> str:
     """Put the translations of parts together, with a space where there was white space."""
-    texts = [
-        translation + " " * bool(translation and part.space)
-        for part, translation in zip(parts, translations, strict=True)
-    ]
-    return "".join(texts).rstrip(" ")
+    joined = space = ""
+    for part, translation in zip(parts, translations, strict=True):
+        if translation:
+            joined, space = joined + space + translation, ""
+        space = " " if joined and part.space else space
+    return joined
 
 
 def _fits(text: str, pieces: int, limit: int) -> bool:

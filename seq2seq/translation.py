@@ -122,8 +122,10 @@ class Translator:
         self, request: Request, parts: Sequence[Part], found: Sequence[Translation]
     ) -> Translation:
         text = join(parts, [translation.text for translation in found])
-        unmet = [word for word in request.require if word not in text]
-        others = [found[0]] * (self.settings.nbest - 1) if len(found) == 1 and text else []
+        if not text:
+            return Translation("", [], 0.0, unmet=request.require)
+        unmet = tuple(word for word in request.require if word not in text)
+        others = (found[0],) * (self.settings.nbest - 1) if len(found) == 1 else ()
         return Translation(
             text,
             [token for translation in found for token in translation.tokens],

@@ -15,10 +15,10 @@ import socket
 import sys
 
 # All that a run imports.
-from seq2seq import cli, evaluation
+from seq2seq import cli, evaluation, translation_job
 from seq2seq.training import run
 
-IMPORTED = (cli, evaluation, run)
+IMPORTED = (cli, evaluation, run, translation_job)
 
 
 def serve(path: str) -> None:

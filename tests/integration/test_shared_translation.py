@@ -2,30 +2,33 @@
 
 import gzip
 import hashlib
-import io
 import json
 import random
 import signal
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from filelock import SoftFileLease
 
 from seq2seq import claims
 from seq2seq.claims import Claims
 from seq2seq.errors import UserError
 from seq2seq.model_folder import Model, save_model
-#from seq2seq.shared_translation import translate_file
-#from seq2seq.translation import Translator, translate_stream
+from seq2seq.parallel.place import Place
+from seq2seq.translation import Translator
+from seq2seq.translation_input import Reading, open_input, windows
+from seq2seq.translation_job import Job, run
+from seq2seq.translation_output import Form, Writer
 from tests.builders import LINES, TINY, tiny_model
 from tests.integration.conftest import Command
 from tests.integration.processes import Process, run_all, slurm_tasks
 
-WINDOW = 3
-PART = 8 * WINDOW  # lines
-NUMBER = 5 * PART + 5
+WINDOW = 12
+NUMBER = 10 * WINDOW + 5
 LEASE = 0.6
 
 
@@ -60,9 +63,13 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(model: Path) -> bytes:
-    """What one process writes to standard output."""
-    return b"".join(translate_stream(Translator.load(model), io.BytesIO(TEXT), window=WINDOW))
+def expected(model: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What is made of all lines by themselves."""
+    path = tmp_path_factory.mktemp("expected") / "in.txt"
+    path.write_bytes(TEXT)
+    writer = Writer(Translator.load(model), Form())
+    lines = open_input(str(path), Reading(("en", "de"))).lines()
+    return b"".join(writer.write(window)[0] for window in windows(lines, WINDOW))
 
 
 def words(model: Path, source: Path) -> list[object]:
@@ -70,13 +77,15 @@ def words(model: Path, source: Path) -> list[object]:
     return ["translate", model, "--input", source, "--output", output, "--window", WINDOW]
 
 
-def here(model: Path, source: Path, window: int = WINDOW) -> None:
+def here(model: Path, source: Path, **options: Any) -> None:
     """Translate in this process, with a short lease."""
-    translate_file(model, source, source.with_name("out.txt"), window=window, lease=LEASE)
+    output = source.with_name("out.txt")
+    job = Job(model, str(source), output, **{"window": WINDOW, **options})
+    run(job, Place(), torch.device("cpu"), lease=LEASE)
 
 
 def begin(model: Path, source: Path) -> Path:
-    """Translate some of it, but not the third part; returns the folder of the parts."""
+    """Translate some of it, but not the third window; returns the folder of the windows."""
     process = Process(*words(model, source))
     parts = source.with_name("out.txt.parts")
     process.wait_until(lambda: (parts / "000000002").exists())
@@ -142,11 +151,11 @@ def test_finished_parts_are_not_translated_again(model: Path, source: Path) -> N
     process.wait_until(part.exists)
     process.kill()
     process.finish()
-    part.write_bytes(b"kept\n" * PART)
+    part.write_bytes(part.read_bytes().splitlines(keepends=True)[0] + b"kept\n" * WINDOW)
     assert Process(*words(model, source)).finish().status == 0
     lines = source.with_name("out.txt").read_bytes().split(b"\n")
-    assert lines[PART : 2 * PART] == [b"kept"] * PART
-    assert b"kept" not in lines[:PART] + lines[2 * PART :]
+    assert lines[WINDOW : 2 * WINDOW] == [b"kept"] * WINDOW
+    assert b"kept" not in lines[:WINDOW] + lines[2 * WINDOW :]
 
 
 def start_dweller(model: Path, source: Path, place: str) -> tuple[Process, Path]:
@@ -210,7 +219,7 @@ def test_a_part_whose_owner_elsewhere_is_gone_is_taken_over(
     parts = begin(model, source)
     claim_elsewhere(parts / "000000002.claim")
     here(model, source)
-    assert "those who have claimed parts: 1" in capsys.readouterr().err
+    assert "those who have claimed windows: 1" in capsys.readouterr().err
     assert_whole(source, expected)
 
 
@@ -256,7 +265,7 @@ def test_what_is_done_is_not_touched(model: Path, source: Path) -> None:
     before = state()
     end = Process(*words(model, source)).finish()
     assert end.status == 0
-    assert "already translated" in end.messages
+    assert "is translated already" in end.messages
     assert sorted(source.parent.iterdir()) == files
     assert state() == before
 
@@ -270,8 +279,8 @@ def test_another_translation_is_refused_and_named(
     assert ended.status == 2
     assert "out.txt is being made, or was made, of something else" in ended.messages
     assert "(search.beam: 3, not 2)" in ended.messages
-    assert "delete out.txt.json and out.txt.parts and out.txt to start anew" in ended.messages
-    with pytest.raises(UserError, match=r"\(window: 3, not 5\)"):
+    assert "choose another --output, or replace it with --overwrite" in ended.messages
+    with pytest.raises(UserError, match=r"\(window: 12, not 5\)"):
         here(model, source, window=5)
     save_model(tmp_path / "other", small_model(seed=1))
     with pytest.raises(UserError, match=r"\(other content of the model\)"):
@@ -307,7 +316,7 @@ def test_packed_input_is_unpacked(model: Path, source: Path, expected: bytes) ->
     assert_whole(packed, expected)
 
 
-@pytest.mark.parametrize("text", [b"", b"\n", b"\n" * PART])
+@pytest.mark.parametrize("text", [b"", b"\n", b"\n" * WINDOW])
 def test_little_or_nothing_gives_as_much(model: Path, source: Path, text: bytes) -> None:
     source.write_bytes(text)
     ends = run_all([{}] * 2, *words(model, source))
@@ -315,18 +324,7 @@ def test_little_or_nothing_gives_as_much(model: Path, source: Path, text: bytes)
     assert_whole(source, text)
 
 
-def test_a_line_that_is_not_utf8_is_named(model: Path, source: Path, command: Command) -> None:
-    source.write_bytes(b"the cat\n" * PART + b"caf\xe9\n")
-    ended = command(*words(model, source))
-    assert ended.status == 2
-    assert f"{source}, line {PART + 1} is not UTF-8" in ended.messages
-    assert not source.with_name("out.txt").exists()
-    assert not list(source.with_name("out.txt.parts").glob("*.claim"))
-
-
 REFUSED = {
-    "input alone": (["--input", "in.txt"], "--input and --output must be given together"),
-    "output alone": (["--output", "out.txt"], "--input and --output must be given together"),
     "no input": (["--input", "none.txt", "--output", "out.txt"], "none.txt can't be read"),
     "folder": (["--input", ".", "--output", "out.txt"], ". must be a file"),
     "packed": (["--input", "in.txt", "--output", "out.gz"], "leave .gz away"),
