@@ -197,5 +197,6 @@ def _write(content: bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python would try again when it ends
+        with open(os.devnull, "wb") as nowhere:  # where Python, when it ends, tries again
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
         raise UserError(f"standard output can't be written: {error.strerror}") from error

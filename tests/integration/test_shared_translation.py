@@ -2,10 +2,12 @@
 
 import gzip
 import hashlib
+import io
 import json
 import random
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -77,11 +79,11 @@ def words(model: Path, source: Path) -> list[object]:
     return ["translate", model, "--input", source, "--output", output, "--window", WINDOW]
 
 
-def here(model: Path, source: Path, **options: Any) -> None:
+def here(model: Path, text: Path, **options: Any) -> None:
     """Translate in this process, with a short lease."""
-    output = source.with_name("out.txt")
-    job = Job(model, str(source), output, **{"window": WINDOW, **options})
-    run(job, Place(), torch.device("cpu"), lease=LEASE)
+    output = text.with_name("out.txt")
+    standard: dict[str, Any] = {"source": str(text), "output": output, "window": WINDOW}
+    run(Job(model, **(standard | options)), Place(), torch.device("cpu"), lease=LEASE)
 
 
 def begin(model: Path, source: Path) -> Path:
@@ -158,10 +160,11 @@ def test_finished_parts_are_not_translated_again(model: Path, source: Path) -> N
     assert b"kept" not in lines[:WINDOW] + lines[2 * WINDOW :]
 
 
-def start_dweller(model: Path, source: Path, place: str) -> tuple[Process, Path]:
+def start_dweller(model: Path, source: Path, place: str, *options: str) -> tuple[Process, Path]:
     """Start a process that dwells somewhere until the file is there that is returned with it."""
     mark = source.parent.with_name(f"{source.parent.name}.mark")
-    dweller = Process(mark, place, 60, *words(model, source), module="tests.integration.dweller")
+    command = (*words(model, source), *options)
+    dweller = Process(mark, place, 60, *command, module="tests.integration.dweller")
     dweller.wait_until(mark.with_name(f"{mark.name}.0").exists)
     return dweller, mark.with_name(f"{mark.name}.go")
 
@@ -353,3 +356,160 @@ def test_ctrl_c_ends_it_quietly_and_gives_the_claim_back(model: Path, source: Pa
     assert end.status == 130
     assert "Traceback" not in end.messages
     assert not list(parts.glob("*.claim"))
+
+
+def test_processes_of_one_command_share_a_file(model: Path, source: Path, expected: bytes) -> None:
+    end = Process(*words(model, source), "--devices", 2).finish()
+    assert end.status == 0, end
+    assert "out.txt is whole" in end.messages
+    assert_whole(source, expected)
+
+
+def from_pipe(model: Path, source: Path, *options: str) -> Process:
+    output = source.with_name("out.txt")
+    command = ("translate", model, "--output", output, "--window", WINDOW, *options)
+    return Process(*command, stdin=source)
+
+
+def begin_from_pipe(model: Path, source: Path, window: int) -> Path:
+    """Translate what comes by a pipe up to a window; returns what was written of it."""
+    process = from_pipe(model, source)
+    part = source.with_name("out.txt.parts") / f"{window:09}"
+    process.wait_until(part.exists)
+    process.kill()
+    process.finish()
+    return part
+
+
+def test_what_came_by_a_pipe_goes_on_when_asked_to(
+    model: Path, source: Path, expected: bytes
+) -> None:
+    part = begin_from_pipe(model, source, 3)
+    before = part.stat().st_mtime_ns
+    refused = from_pipe(model, source).finish()
+    assert refused.status == 2
+    assert "out.txt was begun, and nobody can tell whether of this standard input: --resume" in (
+        refused.messages
+    )
+    assert part.stat().st_mtime_ns == before
+    end = from_pipe(model, source, "--resume").finish()
+    assert end.status == 0, end
+    assert_whole(source, expected)
+    assert "--resume" in from_pipe(model, source).finish().messages
+    again = from_pipe(model, source, "--resume").finish()
+    assert (again.status, "is translated already" in again.messages) == (0, True)
+    assert_whole(source, expected)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (WINDOW, "standard input is shorter than what was translated before"),
+        (2 * WINDOW - 1, f"{WINDOW} lines from line {WINDOW + 1} on were translated before, but"),
+    ],
+)
+def test_another_pipe_is_noticed(model: Path, source: Path, lines: int, said: str) -> None:
+    begin_from_pipe(model, source, 1)
+    source.write_bytes(b"the cat\n" * lines)
+    end = from_pipe(model, source, "--resume").finish()
+    assert end.status == 2
+    assert said in end.messages
+    assert not source.with_name("out.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("resume", "another process is at work on"), ("overwrite", "others are still at work on")],
+)
+def test_a_pipe_is_one_process_alone(
+    model: Path, source: Path, option: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = begin_from_pipe(model, source, 1).parent
+    for claim in parts.glob("*.claim"):
+        claim.unlink()
+    before = sorted(parts.iterdir())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TEXT)))
+    with Claims(parts, lease=LEASE).take("alone"), pytest.raises(UserError, match=said):
+        here(model, source, source=None, **{option: True})
+    assert sorted(parts.iterdir()) == before
+
+
+def test_another_translation_is_replaced_when_asked_to(
+    model: Path, source: Path, expected: bytes
+) -> None:
+    output = source.with_name("out.txt")
+    output.write_text("precious")
+    with pytest.raises(UserError, match=r"out\.txt is there, but no .* or replace it with --over"):
+        here(model, source)
+    assert output.read_text() == "precious"
+    here(model, source, overwrite=True)
+    assert_whole(source, expected)
+    before = output.stat().st_mtime_ns
+    here(model, source, overwrite=True)
+    assert output.stat().st_mtime_ns == before, "it is the same translation"
+    here(model, source, overwrite=True, overrides=["search.beam=1"])
+    assert output.read_bytes() != expected
+    here(model, source, overwrite=True)
+    assert_whole(source, expected)
+
+
+def test_the_old_one_stays_until_the_new_one_is_whole(
+    model: Path, source: Path, expected: bytes
+) -> None:
+    output = source.with_name("out.txt")
+    output.write_text("precious")
+    dweller, _ = start_dweller(
+        model, source, "seq2seq.shared_translation:whole_file", "--overwrite"
+    )
+    assert output.read_text() == "precious"
+    dweller.kill()
+    dweller.finish()
+    assert output.read_text() == "precious"
+    assert Process(*words(model, source)).finish().status == 0
+    assert_whole(source, expected)
+
+
+def test_what_others_are_at_work_on_is_not_replaced(model: Path, source: Path) -> None:
+    parts = begin(model, source)
+    before = sorted(parts.iterdir())
+    with Claims(parts, lease=LEASE).take("000000002"), pytest.raises(UserError) as caught:
+        here(model, source, overwrite=True, overrides=["search.beam=1"])
+    assert "others are still at work on" in str(caught.value)
+    assert sorted(parts.iterdir()) == before
+
+
+def test_one_that_was_thought_dead_notices_another_translation(model: Path, source: Path) -> None:
+    dweller, go = start_dweller(model, source, "seq2seq.shared_translation:write_whole")
+    for claim in source.with_name("out.txt.parts").glob("*.claim"):
+        claim.unlink()
+    here(model, source, overwrite=True, overrides=["search.beam=1"])
+    before = source.with_name("out.txt").read_bytes()
+    go.touch()
+    end = dweller.finish()
+    assert end.status == 2, end
+    assert "out.txt has come to be made of something else" in end.messages
+    assert source.with_name("out.txt").read_bytes() == before
+
+
+def test_json_lines_are_shared_too(model: Path, source: Path, command: Command) -> None:
+    options = ("search.nbest=2", "--alignment", "--window", WINDOW)
+    output = source.with_name("out.jsonl")
+    shared = ("translate", model, "--input", source, "--output", output, *options)
+    assert [end.status for end in run_all([{}] * 2, *shared)] == [0, 0]
+    alone = command("translate", model, *options, "--json", stdin=TEXT).output
+    assert output.read_text() == alone
+    assert alone.count("\n") == NUMBER
+    moses = command("translate", model, *options[:1], "--window", 7, stdin=TEXT).output
+    numbers = [int(line.split(" ||| ")[0]) for line in moses.splitlines()]
+    assert sorted(set(numbers)) == list(range(NUMBER))
+    assert numbers == sorted(numbers)
+
+
+def test_what_is_to_be_said_of_lines_is_said_by_whoever_ends(
+    model: Path, source: Path, expected: bytes
+) -> None:
+    source.write_bytes(TEXT.replace(b"\n", b"\n\xff", 1) + b"\n\xff")
+    begin(model, source)
+    end = Process(*words(model, source), "--resume").finish()
+    assert end.status == 0
+    assert "lines that were no UTF-8: 2, the first of them line 2;" in end.messages

@@ -108,6 +108,15 @@ def test_lines_that_were_no_text_are_told_once(
     )
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_standard_output_is_said(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the cat\n")))
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(UserError, match=r"output can't be written: No space left on device$"):
+            run(Job(model), Place(), torch.device("cpu"))
+
+
 FILE = {"source": "in.txt", "output": Path("out.txt")}
 STARTED = Place(world_size=2, local_size=2)
 REFUSED: dict[str, tuple[dict[str, Any], Place, str]] = {
