@@ -135,10 +135,7 @@ class Stepwise:
             hiddens.append(hidden)
             if cell is not None:
                 cells.append(cell)
-            if below is None or number < self._plain_layers:
-                below = hidden
-            else:
-                below = hidden + below
+            below = hidden if below is None or number < self._plain_layers else hidden + below
             if number == self._attending:
                 context, weights = self._attention(below, memory)
                 folded = context if self._folds else linear(context, self._contexts)
