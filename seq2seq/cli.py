@@ -293,7 +293,7 @@ def evaluate(
         test = evaluation.text_test_set(source, reference, loaded.config.data.target)
     else:
         test = evaluation.prepared_test_set(folder, split or "test")
-    settings = search_settings(loaded.config, beam)
+    settings = search_settings(loaded.config, [f"search.beam={beam}"] if beam else [])
     baseline: dict[str, Scores] = {}
     if lookup and place.is_first:
         baseline["nearest training source"] = evaluation.lookup_scores(folder, test)
@@ -542,7 +542,9 @@ def _translate_standard_input(model: Path, beam: int | None, window: int | None)
 
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
         raise UserError("there is no standard input to translate: give some with < FILE")
-    translator = Translator.load(model, beam=beam, device=_device(Place()))
+    translator = Translator.load(
+        model, overrides=[f"search.beam={beam}"] if beam else [], device=_device(Place())
+    )
     # A person typing wants each answer at once.
     window = window or (1 if sys.stdin.isatty() else WINDOW)
     windows = translate_stream(translator, sys.stdin.buffer, window=window)

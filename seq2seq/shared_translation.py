@@ -69,13 +69,14 @@ def translate_file(
             f"the output is plain text, but {output} is the name of a packed file: leave"
             f" {ending(output)} away"
         )
-    settings = search_settings(ModelDescription.load(model).config, beam)
+    overrides = [f"search.beam={beam}"] if beam else []
+    settings = search_settings(ModelDescription.load(model).config, overrides)
     work = _Work(source, output, window, lease)
     work.begin(_describe(model, source, settings, window))
     if work.is_done():
         say(f"{output} is already translated")
     else:
-        _work_on(work, Translator.load(model, beam=beam, device=device))
+        _work_on(work, Translator.load(model, overrides=overrides, device=device))
     work.clear()
 
 

@@ -4,6 +4,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -65,10 +66,24 @@ class Vocabulary:
         plain = [[int(piece) for piece in pieces] for pieces in sentences]
         return self._api.decode(plain) if plain else []
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """The pieces in the order of their ids, the special ones by SentencePiece's names."""
         return [self._api.id_to_piece(number) for number in range(len(self))]
+
+    @cached_property
+    def surfaces(self) -> list[str]:
+        """What each id adds to a text: a piece with its space; of special ids, nothing."""
+        return [
+            "" if n < NUM_SPECIAL else each.replace("▁", " ") for n, each in enumerate(self.names)
+        ]
+
+    def cut(self, text: str) -> list[str]:
+        """Cut a line of text, after `normalize`, as `encode` does; the unknown stays as it is."""
+        return [
+            piece.surface
+            for piece in self._api.encode(normalize(text), out_type="immutable_proto").pieces
+        ]
 
     def knows(self, letter: str) -> bool:
         """Whether a single character can be written with the pieces."""
@@ -76,8 +91,8 @@ class Vocabulary:
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Name each id: its piece, or what stands for a special one."""
-        names = {PAD: "<pad>", BOS: "<s>", EOS: "</s>", UNK: "<unk>"}
-        return [names.get(piece) or self._api.id_to_piece(int(piece)) for piece in ids]
+        special = ("<pad>", "<s>", "</s>", "<unk>")
+        return [special[piece] if piece < NUM_SPECIAL else self.names[piece] for piece in ids]
 
 
 def shared_pieces(old: Vocabulary, new: Vocabulary) -> dict[int, int]:

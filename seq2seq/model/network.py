@@ -1,8 +1,9 @@
 """The whole network: embeddings, encoder, decoder, and the layer that scores the vocabulary."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -30,11 +31,13 @@ from seq2seq.model.encoder import Encoder
 from seq2seq.model.initialisation import initialise
 
 
-class StepScores(NamedTuple):
-    """What one step says of every hypothesis."""
+class Step(NamedTuple):
+    """What one step gives for every hypothesis."""
 
-    logits: Float[Tensor, "batch beam vocab"]
-    state: State
+    features: Float[Tensor, "batch beam width"]
+    """What the vocabulary is scored by."""
+    state: Any
+    """The state after this step: a `State`, or several."""
     attention: Float[Tensor, "batch beam source_len"]
 
 
@@ -76,11 +79,17 @@ class Network(nn.Module):
         """Make the state before the first token, for `beam` hypotheses of each sentence."""
         return self.decoder.start_state(memory, beam)
 
-    def step(self, memory: Memory, state: State, tokens: Int[Tensor, "batch beam"]) -> StepScores:
-        """Score what may follow the last token of each hypothesis."""
+    def step(self, memory: Memory, state: State, tokens: Int[Tensor, "batch beam"]) -> Step:
+        """Go one token further with every hypothesis."""
         embedded = self._embed(self.target_embedding, tokens)
-        features, state, attention = self.decoder.step(embedded, memory, state)
-        return StepScores(self.output(features), state, attention)
+        return Step(*self.decoder.step(embedded, memory, state))
+
+    def log_probabilities(
+        self, features: Float[Tensor, "rows width"]
+    ) -> Float[Tensor, "rows vocab"]:
+        """Say what may follow, by the features that a step gave; in float32 at least."""
+        logits = self.output(features)
+        return logits.log_softmax(dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
     def forward(
         self,

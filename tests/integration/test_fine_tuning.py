@@ -378,7 +378,7 @@ def test_tables_that_are_tied_three_ways_stay_so_and_are_stored_once(
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
     memory = network.encode(torch.tensor([[5], [6]]), torch.tensor([2]))
     scores = network.step(memory, network.start(memory, 1), torch.tensor([[7]]))
-    scores.logits[..., 8].sum().backward()
+    network.output(scores.features)[..., 8].sum().backward()
     optimizer.step()
     assert not torch.equal(network.output.weight, before)
     assert torch.equal(network.source_embedding.weight, network.output.weight)

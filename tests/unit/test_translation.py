@@ -11,7 +11,7 @@ import torch
 from seq2seq.config import SearchConfig
 from seq2seq.errors import DataError
 from seq2seq.model_folder import save_model
-from seq2seq.translation import Translation, Translator, translate_stream
+from seq2seq.translation import Request, Translation, Translator, translate_stream
 from seq2seq.vocabulary import EOS
 from tests.builders import LINES, tiny_model
 
@@ -77,10 +77,10 @@ def test_the_size_of_a_batch_changes_nothing(tokens: int) -> None:
 def test_a_batch_holds_no_more_than_it_may() -> None:
     translator = make_translator(SearchConfig(beam=1, tokens_per_batch=60))
     lengths = [len(ids) for ids in translator.vocabularies.source.encode(TEXT)]
-    batches = translator.batches([*TEXT, *BLANK])
-    numbers = [batch.numbers for batch in batches]
+    work = translator.work([*TEXT, *BLANK])
+    numbers = [[work.parts[number].line for number in batch] for batch in work.batches]
     assert sorted(chain.from_iterable(numbers)) == list(range(len(TEXT)))
-    assert 1 < len(batches) < len(TEXT)
+    assert 1 < len(numbers) < len(TEXT)
     for batch in numbers:
         assert len(batch) * max(lengths[number] for number in batch) <= 60
 
@@ -101,7 +101,7 @@ def test_a_loaded_model_translates_as_it_was_saved(tmp_path: Path) -> None:
     loaded = Translator.load(tmp_path / "model")
     expected = Translator(model.network, model.vocabularies, model.config.search)
     assert loaded.translate(TEXT) == expected.translate(TEXT)
-    greedy = Translator.load(tmp_path / "model", beam=1)
+    greedy = Translator.load(tmp_path / "model", overrides=["search.beam=1"])
     assert greedy.settings == loaded.settings.model_copy(update={"beam": 1})
 
 
@@ -134,7 +134,7 @@ def test_what_other_programs_take_for_a_line_end_is_text(sign: str) -> None:
 class Copier(Translator):
     """Copies, quickly."""
 
-    def translate(self, lines: Sequence[str]) -> list[Translation]:
+    def translate(self, lines: Sequence[str | Request]) -> list[Translation]:
         return [Translation(f"<{line}>", [], 0.0) for line in lines]
 
 

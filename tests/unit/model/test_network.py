@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seq2seq.config import ModelConfig
 from seq2seq.data.batch import Batch
-from seq2seq.model.network import Network, StepScores, build_network
+from seq2seq.model.network import Network, Step, build_network
 from seq2seq.vocabulary import BOS, NUM_SPECIAL
 from tests.builders import (
     TINY,
@@ -76,10 +76,10 @@ def logits_by_sentence(network: Network, batch: Batch) -> list[Tensor]:
 
 def step_through(
     network: Network, source: Tensor, lengths: Tensor, target: list[int]
-) -> list[StepScores]:
+) -> list[Step]:
     """Read a target token by token for every source of a batch."""
     memory = network.encode(source, lengths)
-    state, steps = network.start(memory, 1), list[StepScores]()
+    state, steps = network.start(memory, 1), list[Step]()
     for token in (BOS, *target):
         steps.append(network.step(memory, state, torch.full((len(lengths), 1), token)))
         state = steps[-1].state
@@ -93,7 +93,10 @@ def test_teacher_forced_is_stepwise(name: str) -> None:
     forced = logits_by_sentence(network, batch)
     for number, (_, target) in enumerate(PAIRS):
         steps = step_through(network, batch.source, batch.source_lengths, target)
-        assert_close(forced[number], torch.stack([step.logits[number, 0] for step in steps]))
+        assert_close(
+            forced[number],
+            torch.stack([network.output(step.features[number, 0]) for step in steps]),
+        )
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -105,7 +108,7 @@ def test_hypotheses_of_one_sentence_do_not_touch_each_other(name: str) -> None:
     beams = network.step(memory, first.state, torch.tensor([[4, 5, 6]] * 3))
     for beam, token in enumerate((4, 5, 6)):
         steps = step_through(network, batch.source, batch.source_lengths, [token])
-        assert_close(beams.logits[:, beam], steps[-1].logits[:, 0])
+        assert_close(beams.features[:, beam], steps[-1].features[:, 0])
         assert_close(beams.attention[:, beam], steps[-1].attention[:, 0])
 
 
