@@ -417,8 +417,8 @@ def benchmark_translate(
     Tokens are real pieces. After each sample sentences are translated one at a time, 1000 at most
     in all.
 
-    Compare programs whose translations have other lengths where all have the same:
-    search.min_length=20 search.max_length=20 search.max_length_ratio=20
+    Compare with models and programs whose translations have other lengths where all have the same,
+    as with search.min_length=20 search.max_length=20.
 
     Example: seq2seq benchmark translate runs/quickstart/model --vs search.beam=1
     """

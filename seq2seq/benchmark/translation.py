@@ -1,7 +1,6 @@
 """Translation as `translate` does it, with a stopwatch: in batches, and sentence by sentence."""
 
 import hashlib
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +10,10 @@ import numpy
 import torch
 
 from seq2seq.benchmark.comparison import Measured, Row, machine, rows_of, take_in_turn
-from seq2seq.config_file import parse_config
 from seq2seq.data.text_files import read_lines
 from seq2seq.errors import DataError
 from seq2seq.evaluation import prepared_test_set
 from seq2seq.model_description import ModelDescription
-from seq2seq.model_folder import load_model
 from seq2seq.parallel.device import forget_peak, peak_memory
 from seq2seq.translation import WINDOW, Translator
 from seq2seq.vocabulary import blank
@@ -182,7 +179,8 @@ def measure_translation(
         UserError: a model or a setting is wrong.
     """
     translators = {
-        name: _load(folder, overrides, device) for name, (folder, overrides) in models.items()
+        name: Translator.load(folder, overrides=overrides, device=device)
+        for name, (folder, overrides) in models.items()
     }
     shares = shares_of(text.lines, samples)
     candidates = {
@@ -206,13 +204,6 @@ def measure_translation(
             "results": {name: [it._asdict() for it in taken] for name, taken in results.items()},
         },
     )
-
-
-def _load(folder: Path, overrides: Sequence[str], device: torch.device) -> Translator:
-    model = load_model(folder, device=device)
-    search = json.dumps({"search": model.config.search.model_dump(mode="json")})
-    config = parse_config(search, name="the command line", overrides=overrides)
-    return Translator(model.network, model.vocabularies, config.search)
 
 
 def _described(folder: Path) -> dict[str, Any]:

@@ -128,6 +128,18 @@ def test_translation_with_two_settings_is_measured_in_turn(
         assert sum(len(sample["alone"]) for sample in taken) == 20
 
 
+def test_all_translations_can_have_one_length(
+    model: Path, tmp_path: Path, command: Command
+) -> None:
+    text = tmp_path / "text"
+    text.write_text("The dog sees the cat.\nA\n" + 20 * "The man likes the tree. " + "\n")
+    words = ("search.min_length=20", "search.max_length=20", "--input", text)
+    ended = command("benchmark", "translate", model, *words, *QUICK)
+    assert ended.status == 0, ended.messages
+    (row,) = (line for line in ended.output.splitlines() if "tokens of a sentence" in line)
+    assert row.endswith("  20.00 (20.00 to 20.00)")
+
+
 def test_another_model_and_another_text_are_measured(
     model: Path, tmp_path: Path, command: Command
 ) -> None:
