@@ -281,6 +281,7 @@ def evaluate(
     _check_test_set(split, data, source, reference, lookup=lookup)
     place = _find_place(devices)
     from seq2seq import evaluation
+    from seq2seq.model_card import add_test_scores
     from seq2seq.model_folder import load_model
     from seq2seq.parallel.group import meet
     from seq2seq.parallel.launcher import launched
@@ -304,6 +305,8 @@ def evaluate(
     title = f"{test.name}: {len(test.source)} pairs, beam {settings.beam}"
     evaluation.show_scores(title, {"model": scores, **baseline})
     evaluation.write_scores(output or model / "score.json", scores, loaded, test, settings)
+    if output is None:
+        add_test_scores(model, title, scores)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from seq2seq.config_file import dump_config, parse_config
 from seq2seq.data.batch import pad
 from seq2seq.errors import DataError, ModelError
 from seq2seq.model.network import Network
+from seq2seq.model.stepwise import Stepwise
 from seq2seq.model_folder import load_model
 from seq2seq.risk import expected_utilities
 from seq2seq.search.beam import Settings, search
@@ -126,7 +127,7 @@ class Translator:
             alignments: whether translations tell what each piece attends to.
         """
         self.network, self.vocabularies, self.settings = network, vocabularies, settings
-        self._networks = [network, *others]
+        self._scorers = [Stepwise(each) for each in (network, *others)]
         self._shortlist, self._alignments = shortlist, alignments
         self._words = TargetWords(vocabularies.target)
         never = (PAD, BOS) if settings.replace_unknown else (PAD, BOS, UNK)
@@ -310,10 +311,10 @@ class Translator:
         return pad(sources).to(device), lengths.to(device)
 
     def _scorer(self, listed: Sequence[int] | None = None) -> Scorer:
-        members: Sequence[Scorer] = self._networks
+        members: Sequence[Scorer] = self._scorers
         if listed is not None:
             tokens = torch.tensor(listed, device=self.network.output.weight.device)
-            members = [Shortlisted(network, tokens) for network in self._networks]
+            members = [Shortlisted(each, tokens) for each in self._scorers]
         return members[0] if len(members) == 1 else Ensemble(list(members))
 
     def _uniforms(self, parts: Sequence[Part], wishes: Sequence[Wishes]) -> Tensor | None:

@@ -3,11 +3,11 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import sentencepiece
 
@@ -16,6 +16,8 @@ from seq2seq.errors import DataError, ModelError
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 NUM_SPECIAL = 4
+
+Side = Literal["source", "target"]
 
 # SentencePiece cuts the names of its special pieces out of the text that it learns from. These are
 # from Unicode's private use area, so that a corpus with `</s>` in it loses nothing.
@@ -127,6 +129,23 @@ class Vocabularies(NamedTuple):
             digest.update(name.encode() + hashlib.sha256(vocabulary.model).digest())
         return digest.hexdigest()
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each model, by the name of its file."""
+        return {
+            f"{name}.model": hashlib.sha256(vocabulary.model).hexdigest()
+            for name, vocabulary in self._by_name().items()
+        }
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of pieces of each model, by the name of its file."""
+        return {f"{name}.model": len(vocabulary) for name, vocabulary in self._by_name().items()}
+
+    def file_of(self, side: Side) -> str:
+        """Name the file of a side's model."""
+        return "joint.model" if self.joint else f"{side}.model"
+
     def save(self, folder: Path) -> None:
         """Write the models into a folder: `joint.model`, or `source.model` and `target.model`."""
         for name, vocabulary in self._by_name().items():
@@ -138,11 +157,15 @@ class Vocabularies(NamedTuple):
         return {"source": self.source, "target": self.target}
 
     @staticmethod
-    def load(folder: Path) -> "Vocabularies":
+    def load(folder: Path, digests: Mapping[str, str] | None = None) -> "Vocabularies":
         """Read what `save` has written.
 
+        Args:
+            folder: that it was written to.
+            digests: of the models that belong there; none where nobody knows.
+
         Raises:
-            ModelError: a vocabulary is missing or damaged.
+            ModelError: a vocabulary is missing or damaged, or doesn't belong there.
         """
 
         def read(name: str) -> Vocabulary:
@@ -156,8 +179,17 @@ class Vocabularies(NamedTuple):
 
         if (folder / "joint.model").exists():
             joint = read("joint")
-            return Vocabularies(joint, joint)
-        return Vocabularies(read("source"), read("target"))
+            found = Vocabularies(joint, joint)
+        else:
+            found = Vocabularies(read("source"), read("target"))
+        for name, digest in found.digests.items():
+            if digests is not None and digests.get(name) != digest:
+                raise ModelError(
+                    f"the vocabulary {folder / name} doesn't belong to the model in that folder,"
+                    " whose config.json has another digest of it: put the model's own back, or copy"
+                    " the whole folder again"
+                )
+        return found
 
 
 def train_vocabularies(

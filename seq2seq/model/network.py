@@ -122,6 +122,26 @@ def build_network(
 ) -> Network:
     """Make the network that a config describes, initialised from torch's generator.
 
+    The arguments are those of `bare_network`.
+    """
+    network = bare_network(
+        model, source_size=source_size, target_size=target_size, num_special=num_special
+    )
+    start = model.initialisation
+    initialise(
+        network,
+        spread=start.spread if isinstance(start, Uniform) else None,
+        orthogonal=start.orthogonal,
+        forget_bias=model.cell.forget_bias if isinstance(model.cell, Lstm) else None,
+    )
+    return network
+
+
+def bare_network(
+    model: ModelConfig, *, source_size: int, target_size: int, num_special: int
+) -> Network:
+    """Make the network that a config describes, for weights that are still to come.
+
     Args:
         model: sizes, tying, dropout.
         source_size: pieces of the source vocabulary.
@@ -165,13 +185,6 @@ def build_network(
         network.output.weight = network.target_embedding.weight
     if model.tied == "all":
         network.source_embedding.weight = network.target_embedding.weight
-    start = model.initialisation
-    initialise(
-        network,
-        spread=start.spread if isinstance(start, Uniform) else None,
-        orthogonal=start.orthogonal,
-        forget_bias=model.cell.forget_bias if isinstance(model.cell, Lstm) else None,
-    )
     return network
 
 

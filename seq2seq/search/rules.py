@@ -83,7 +83,8 @@ class Rules:
     def _heed_lengths(self, log_probabilities: Tensor, sentences: Tensor, length: int) -> None:
         end = log_probabilities[:, self._symbols.end].clone()
         end.masked_fill_(length < self._shortest[sentences], _NONE)
-        log_probabilities.masked_fill_((length >= self._longest[sentences])[:, None], _NONE)
+        last = (length >= self._longest[sentences]).nonzero().squeeze(1)
+        log_probabilities[last] = _NONE
         log_probabilities[:, self._symbols.end] = end
 
     def _forced(

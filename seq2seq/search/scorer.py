@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from seq2seq.model.network import Step
+from seq2seq.model.stepwise import Step
 
 Memory = Any  # of sentences: has `select(sentences)`
 State = Any  # of hypotheses: has `select(sentences, beams)`

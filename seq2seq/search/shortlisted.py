@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.nn.functional import linear
 
-from seq2seq.model.network import Network, Step
+from seq2seq.model.stepwise import Step, Stepwise, log_probabilities
 
 
 class Shortlisted:
@@ -17,10 +15,10 @@ class Shortlisted:
     section 3.2: the output layer is most of a step, and a sentence needs few of its rows.
     """
 
-    def __init__(self, network: Network, tokens: Int[Tensor, " listed"]):
+    def __init__(self, network: Stepwise, tokens: Int[Tensor, " listed"]):
         """Say which tokens are scored, in order."""
         self._network, self._tokens = network, tokens
-        self._weight, self._bias = network.output.weight[tokens], network.output.bias[tokens]
+        self._weight, self._bias = network.output_weight[tokens], network.output_bias[tokens]
 
     def encode(self, source: Tensor, lengths: Tensor) -> Any:
         """Read source sentences."""
@@ -36,5 +34,4 @@ class Shortlisted:
 
     def log_probabilities(self, features: Tensor) -> Tensor:
         """Say what may follow, as if nothing else could."""
-        logits = linear(features, self._weight, self._bias)
-        return logits.log_softmax(dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        return log_probabilities(features, self._weight, self._bias)
