@@ -207,8 +207,9 @@ def measure_translation(
 
 
 def _described(folder: Path) -> dict[str, Any]:
-    config, facts = ModelDescription.load(folder)
-    return {"folder": str(folder), "model": config.model.model_dump(mode="json"), "facts": facts}
+    described = ModelDescription.load(folder)
+    network = described.config.model.model_dump(mode="json")
+    return {"folder": str(folder), "model": network, "facts": described.facts}
 
 
 def _latencies(results: Mapping[str, Sequence[Sample]]) -> list[list[str]]:
