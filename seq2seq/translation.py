@@ -14,10 +14,11 @@ from torch import Tensor
 from seq2seq.config import Config, SearchConfig
 from seq2seq.config_file import dump_config, parse_config
 from seq2seq.data.batch import pad
-from seq2seq.errors import DataError, ModelError
+from seq2seq.errors import DataError, ModelError, UserError
 from seq2seq.model.network import Network
 from seq2seq.model.stepwise import Stepwise
 from seq2seq.model_folder import load_model
+from seq2seq.parallel.device import lack_for
 from seq2seq.risk import expected_utilities
 from seq2seq.search.beam import Settings, search
 from seq2seq.search.candidates import Sampling
@@ -127,7 +128,8 @@ class Translator:
             alignments: whether translations tell what each piece attends to.
         """
         self.network, self.vocabularies, self.settings = network, vocabularies, settings
-        self._scorers = [Stepwise(each) for each in (network, *others)]
+        dtype = _chosen_type(settings.precision, network.output.weight.device)
+        self._scorers = [Stepwise(each, dtype) for each in (network, *others)]
         self._shortlist, self._alignments = shortlist, alignments
         self._words = TargetWords(vocabularies.target)
         never = (PAD, BOS) if settings.replace_unknown else (PAD, BOS, UNK)
@@ -445,6 +447,19 @@ def search_settings(config: Config, overrides: Sequence[str]) -> SearchConfig:
     return parse_config(
         dump_config(config), name="the model's config.json", overrides=overrides
     ).search
+
+
+def _chosen_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """Choose what is computed in; nothing means what the weights are in.
+
+    Raises:
+        UserError: the device has no kernels for it.
+    """
+    lack = lack_for("bf16", device)
+    if precision == "bf16" and lack:
+        raise UserError(f"`search.precision` is 'bf16', but {lack}: write 'auto' or 'float32'")
+    wanted = precision == "bf16" or (precision == "auto" and device.type == "cuda" and not lack)
+    return torch.bfloat16 if wanted else None
 
 
 def _in_search_terms(settings: SearchConfig) -> Settings:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from seq2seq.model.attention import Memory
 from seq2seq.model.decoder import State
-from seq2seq.model.network import Network, Step
+from seq2seq.model.network import Network
+from seq2seq.model.stepwise import Step, Stepwise
 from seq2seq.search.beam import Settings, search
 from seq2seq.search.hypothesis import Hypothesis, Scoring
 from seq2seq.search.rules import Wishes
@@ -60,7 +61,7 @@ class Table:
 
 
 def find(
-    network: Scorer,
+    network: Network | Scorer,
     sources: Sequence[Sequence[int]],
     *,
     beam: int,
@@ -75,7 +76,7 @@ def find(
     padded, lengths = columns(sources)
     limits = [longest] * len(sources) if isinstance(longest, int) else longest
     found = search(
-        network,
+        Stepwise(network) if isinstance(network, Network) else network,
         noisy(padded, lengths, extra=extra, seed=extra),
         lengths,
         [Wishes(0, limit - 1) for limit in limits],
@@ -111,10 +112,11 @@ def forced_scores(
 def greedy(network: Network, source: list[int], longest: int) -> list[int]:
     """Take the likeliest token again and again."""
     padded, lengths = columns([source])
-    memory = network.encode(padded, lengths)
-    state, tokens = network.start(memory, 1), [BOS]
+    stepwise = Stepwise(network)
+    memory = stepwise.encode(padded, lengths)
+    state, tokens = stepwise.start(memory, 1), [BOS]
     while len(tokens) < longest:
-        scores = network.step(memory, state, torch.tensor([[tokens[-1]]]))
+        scores = stepwise.step(memory, state, torch.tensor([[tokens[-1]]]))
         state = scores.state
         logits = network.output(scores.features[0, 0])
         allowed = [token for token in range(SIZE) if token not in SYMBOLS.never]
