@@ -744,7 +744,7 @@ class SearchConfig(Section):
     block_ngrams: Annotated[Whole, Field(ge=0)] = 0
     """Length of sequences of pieces that come once in a translation at most; 0: any may repeat."""
     repetition_penalty: Annotated[float, Field(ge=1.0)] = 1.0
-    """What the logits of pieces that came before are divided by, or multiplied where negative."""
+    """What the log-probability of a piece that came before is multiplied with; 1: nothing."""
     avoid: Names[Text] = ()
     """Words and phrases that no translation may have, in these very letters."""
     keep: Names[Literal["url", "tag", "number"]] = ()
@@ -757,6 +757,8 @@ class SearchConfig(Section):
     """Number of hypotheses that are given, best first."""
     shortlist: bool = False
     """Whether only a batch's likely pieces are scored; `seq2seq shortlist` finds which."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """What is computed in; `auto` is bf16 on a GPU that is made for it, else float32."""
     max_source_length: Positive = 200
     """A line of more pieces is cut at ends of sentences, and its parts are translated."""
     tokens_per_batch: Positive = 4000

@@ -18,7 +18,7 @@ from seq2seq.model_folder import Model
 from seq2seq.parallel.group import Group
 from seq2seq.scoring import Scores, score
 from seq2seq.terminal import Progress, show_table
-from seq2seq.translation import Translator
+from seq2seq.translation import Translation, Translator
 
 
 class TestSet(NamedTuple):
@@ -69,20 +69,21 @@ def translate_all(
     Each process translates whole batches, every `world_size`-th, so that the translations don't
     depend on the number of processes. Nothing is given where `stop` of any of them says so.
     """
-    batches = translator.batches(lines)[group.place.rank :: group.place.world_size]
-    found: dict[int, str] = {}
-    with Progress(task, total=sum(len(b.numbers) for b in batches), unit="sentences") as progress:
+    work = translator.work(lines)
+    batches = work.batches[group.place.rank :: group.place.world_size]
+    found: dict[int, Translation] = {}
+    with Progress(task, total=sum(map(len, batches)), unit="sentences") as progress:
         for batch in batches:
             if stop():
                 break
-            translations = translator.translate_batch(batch)
-            found |= zip(batch.numbers, (t.text for t in translations), strict=True)
-            progress.advance(len(batch.numbers))
-    parts = group.gather(None if stop() else found)
-    if None in parts:
+            translations = translator.translate_parts([work.parts[number] for number in batch])
+            found |= zip(batch, translations, strict=True)
+            progress.advance(len(batch))
+    everything = group.gather(None if stop() else found)
+    if None in everything:
         return None
-    texts = {number: text for part in parts for number, text in part.items()}
-    return [texts.get(number, "") for number in range(len(lines))]
+    merged = {number: translation for some in everything for number, translation in some.items()}
+    return [translation.text for translation in work.joined(merged)]
 
 
 def lookup_scores(folder: Path, test: TestSet) -> Scores:

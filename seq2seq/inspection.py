@@ -10,16 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from seq2seq.errors import UserError
 from seq2seq.files import write_whole
-from seq2seq.model.network import Network
 from seq2seq.model_folder import Model
 from seq2seq.terminal import say, visible
 from seq2seq.translation import Translation, Translator
-from seq2seq.vocabulary import BOS, EOS, blank
+from seq2seq.vocabulary import EOS, blank
 
 _CELL = 0.34  # inches
 _LONGEST_SIDE = 30.0  # inches: viewers still open it
@@ -122,30 +118,6 @@ def _missing_glyphs_told() -> Generator[None, None, None]:
         say(f"no installed font has these characters of the picture: {' '.join(new)}")
 
 
-@torch.no_grad()
-def attention_weights(network: Network, source: Sequence[int], target: Sequence[int]) -> Tensor:
-    """Read a known translation token by token and note where the network looks.
-
-    Args:
-        network: in evaluation mode.
-        source: ids, at least one.
-        target: ids of the translation, without special ones.
-
-    Returns:
-        Weights, one row for each target token and one for its end, one column a source token.
-    """
-    device = network.output.weight.device
-    memory = network.encode(
-        torch.tensor(source, device=device)[:, None], torch.tensor([len(source)], device=device)
-    )
-    state, rows = network.start(memory, 1), list[Tensor]()
-    for token in (BOS, *target):
-        scores = network.step(memory, state, torch.tensor([[token]], device=device))
-        state = scores.state
-        rows.append(scores.attention[0, 0])
-    return torch.stack(rows)
-
-
 def attention_picture(translator: Translator, sentence: str, translation: Translation) -> bytes:
     """Draw what a network looks at while it writes a translation.
 
@@ -157,13 +129,11 @@ def attention_picture(translator: Translator, sentence: str, translation: Transl
     Returns:
         A PNG file's content.
     """
-    vocabularies = translator.vocabularies
-    (source,) = vocabularies.source.encode([sentence])
-    weights = attention_weights(translator.network, source, translation.tokens)
+    (source,) = translator.vocabularies.source.encode([sentence])
     return draw_attention(
-        vocabularies.source.pieces(source),
-        vocabularies.target.pieces([*translation.tokens, EOS]),
-        weights.tolist(),
+        translator.vocabularies.source.pieces(source),
+        translator.vocabularies.target.pieces([*translation.tokens, EOS]),
+        translator.attention(source, translation.tokens),
         title=translation.text,
     )
 

@@ -1,5 +1,6 @@
-"""The model folder: `config.json`, `model.safetensors` and the vocabulary; plain data, no code."""
+"""The model folder: `config.json`, `model.safetensors`, vocabulary, card; plain data, no code."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,15 +8,19 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
 from seq2seq.config import Config
 from seq2seq.errors import ModelError
 from seq2seq.files import allowed, whole_folder
-from seq2seq.model.network import Network, build_network
+from seq2seq.model.network import Network, bare_network, build_network
+from seq2seq.model_card import CARD, model_card
 from seq2seq.model_description import ModelDescription
-from seq2seq.vocabulary import NUM_SPECIAL, Vocabularies
+from seq2seq.vocabulary import NUM_SPECIAL, Side, Vocabularies
 
 WEIGHTS = "model.safetensors"
+_DRAWING = (init.kaiming_uniform_, init.normal_, init.uniform_)  # what new layers call
 
 
 class Model(NamedTuple):
@@ -30,12 +35,7 @@ class Model(NamedTuple):
 
 def new_network(config: Config, vocabularies: Vocabularies) -> Network:
     """Make an untrained network for these vocabularies."""
-    return build_network(
-        config.model,
-        source_size=len(vocabularies.source),
-        target_size=len(vocabularies.target),
-        num_special=NUM_SPECIAL,
-    )
+    return build_network(config.model, **_sizes(vocabularies))
 
 
 def save_model(folder: Path, model: Model, *, check: Callable[[], None] = allowed) -> None:
@@ -49,27 +49,44 @@ def save_model(folder: Path, model: Model, *, check: Callable[[], None] = allowe
     Raises:
         UserError: it can't be written.
     """
+    network, vocabularies, config, facts = model
+    description = ModelDescription(config, facts, vocabularies.digests)
     with whole_folder(folder, check=check) as partial:
-        ModelDescription(model.config, model.facts).save(partial)
+        description.save(partial)
         # named_parameters gives a tied tensor once, under its first owner's name.
-        parameters = model.network.named_parameters()
-        weights = {name: p.detach().float().contiguous() for name, p in parameters}
-        (partial / WEIGHTS).write_bytes(save(weights))
-        model.vocabularies.save(partial)
+        named = network.named_parameters()
+        weights = save({name: p.detach().float().contiguous() for name, p in named})
+        (partial / WEIGHTS).write_bytes(weights)
+        vocabularies.save(partial)
+        card = model_card(
+            description,
+            pieces=vocabularies.sizes,
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            weights=hashlib.sha256(weights).hexdigest(),
+        )
+        (partial / CARD).write_text(card, encoding="utf-8")
 
 
 def load_model(folder: Path, *, device: torch.device | str = "cpu") -> Model:
     """Read a model folder; the network is in evaluation mode.
 
     Raises:
-        ModelError: it is no model folder, damaged, or of another format.
+        ModelError: it is no model folder, damaged, of another format, or its files don't belong
+            together.
     """
-    config, facts = ModelDescription.load(folder)
-    vocabularies = Vocabularies.load(folder)
-    network = new_network(config, vocabularies)
-    _load_weights(network, folder / WEIGHTS)
-    network.to(device).eval()
-    return Model(network, vocabularies, config, facts)
+    config, facts, digests = ModelDescription.load(folder)
+    vocabularies = Vocabularies.load(folder, digests)
+    weights = _read_weights(folder / WEIGHTS)
+    _check_pieces(weights, vocabularies, folder)
+    with _Undrawn():
+        network = bare_network(config.model, **_sizes(vocabularies))
+    shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
+    if {name: tensor.shape for name, tensor in weights.items()} != shapes:
+        raise ModelError(
+            f"the weights {folder / WEIGHTS} don't fit the network that config.json describes"
+        )
+    copy_weights(network, weights)
+    return Model(network.to(device).eval(), vocabularies, config, facts)
 
 
 def copy_weights(network: Network, weights: dict[str, torch.Tensor]) -> None:
@@ -79,13 +96,50 @@ def copy_weights(network: Network, weights: dict[str, torch.Tensor]) -> None:
             parameter.copy_(weights[name])
 
 
-def _load_weights(network: Network, path: Path) -> None:
-    wanted = dict(network.named_parameters())
+def _sizes(vocabularies: Vocabularies) -> dict[str, int]:
+    source, target = map(len, vocabularies)
+    return {"source_size": source, "target_size": target, "num_special": NUM_SPECIAL}
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read weights, and call those of format 1 by the names that they have now."""
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"the weights {path} can't be read: {error}") from error
-    shapes = {name: tuple(parameter.shape) for name, parameter in wanted.items()}
-    if {name: tuple(tensor.shape) for name, tensor in weights.items()} != shapes:
-        raise ModelError(f"the weights {path} don't fit the network that config.json describes")
-    copy_weights(network, weights)
+    old, new = "decoder.start.", "bridge.projection."
+    return {
+        new + name.removeprefix(old) if name.startswith(old) else name: tensor
+        for name, tensor in weights.items()
+    }
+
+
+def _check_pieces(
+    weights: dict[str, torch.Tensor], vocabularies: Vocabularies, folder: Path
+) -> None:
+    """Refuse a vocabulary of another size than the tables have, whose digest nobody knows."""
+    of_pieces: dict[Side, str] = {"source": "source_embedding.weight", "target": "output.bias"}
+    for side, name in of_pieces.items():
+        pieces = len(getattr(vocabularies, side))
+        if name in weights and len(weights[name]) != pieces:
+            raise ModelError(
+                f"the vocabulary {folder / vocabularies.file_of(side)} has {pieces:,} pieces, but"
+                f" the weights {folder / WEIGHTS} are for {len(weights[name]):,}: it may be"
+                " another model's"
+            )
+
+
+class _Undrawn(TorchFunctionMode):
+    """While it is on, new layers have whatever their memory had: drawing takes longer than reading.
+
+    (On torch's meta device, which is meant for this, normal numbers take a second of imports.)
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        return None if func in _DRAWING else func(*args, **(kwargs or {}))

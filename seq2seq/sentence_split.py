@@ -51,16 +51,6 @@ def split_long(text: str, count: Count, limit: int) -> list[Part]:
     return [Part("", text[:start]), *cut] if start else cut
 
 
-def join(parts: Sequence[Part], translations: Sequence[str]) -> str:
-    """Put the translations of parts together, with a space where there was white space."""
-    joined = space = ""
-    for part, translation in zip(parts, translations, strict=True):
-        if translation:
-            joined, space = joined + space + translation, ""
-        space = " " if joined and part.space else space
-    return joined
-
-
 def _fits(text: str, pieces: int, limit: int) -> bool:
     return pieces <= limit or len(text.rstrip()) < 2
 

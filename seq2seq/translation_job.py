@@ -12,9 +12,10 @@ import torch
 
 from seq2seq import __version__
 from seq2seq.claims import LEASE
+from seq2seq.config import SearchConfig
 from seq2seq.config_file import search_settings
 from seq2seq.data.text_files import PACKED, ending
-from seq2seq.errors import UserError
+from seq2seq.errors import ModelError, UserError
 from seq2seq.files import digest
 from seq2seq.model_description import ModelDescription
 from seq2seq.model_folder import WEIGHTS
@@ -22,11 +23,9 @@ from seq2seq.parallel.launcher import launched
 from seq2seq.parallel.place import Place
 from seq2seq.shared_translation import SharedOutput, work_together
 from seq2seq.terminal import Progress
-from seq2seq.translation import Request, Translator
+from seq2seq.translation import WINDOW, Request, Translator
 from seq2seq.translation_input import JSON, Input, Reading, open_input, windows
 from seq2seq.translation_output import Form, Notes, Writer
-
-_WINDOW = 1024  # lines
 
 
 class Job(NamedTuple):
@@ -75,6 +74,7 @@ def run(job: Job, place: Place, device: torch.device, *, lease: float = LEASE) -
     """
     for mistake in _mistakes(job, place):
         raise UserError(mistake)
+    _keep_memory_small()
     config = ModelDescription.load(job.model).config
     settings = search_settings(config, job.overrides, name=str(job.model))
     reading = Reading((config.data.source, config.data.target), job.column, job.score, job.common)
@@ -99,15 +99,20 @@ def run(job: Job, place: Place, device: torch.device, *, lease: float = LEASE) -
     if job.output is None:
         _to_standard_output(source, load(), job)
         return
-    description = _describe(job) | {
-        "search": settings.model_dump(mode="json"),
-        "form": form._asdict(),
-    }
-    window = job.window or _WINDOW
+    description = _describe(job, settings) | {"form": form._asdict()}
+    window = job.window or WINDOW
     output = SharedOutput(job.output, source, description, window=window, lease=lease)
     output.begin(resume=job.resume, overwrite=job.overwrite)
     with nullcontext(place) if output.is_done() else launched(place) as place:
         work_together(output, load, place)
+
+
+def _keep_memory_small() -> None:
+    """Let oneDNN keep less of what it compiles for each shape of a batch.
+
+    It would keep 1024, which saves next to nothing, and memory would grow as long as new ones come.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 def _mistakes(job: Job, place: Place) -> Iterator[str]:
@@ -145,13 +150,17 @@ def _mistakes_of_output(output: Path, source: str | None) -> Iterator[str]:
         yield f"{output} is the input: choose another --output"
 
 
-def _describe(job: Job) -> dict[str, Any]:
-    """Say what a translation depends on, beside its input and the settings."""
-    ensemble = {str(number): _model_digest(path) for number, path in enumerate(job.ensemble, 2)}
+def _describe(job: Job, settings: SearchConfig) -> dict[str, Any]:
+    """Say what a translation depends on, beside its input."""
+    first, *others = [
+        _model_digest(folder, has_shortlist=settings.shortlist)
+        for folder in (job.model, *job.ensemble)
+    ]
     return {
         "version": __version__,
-        "model": _model_digest(job.model),
-        "ensemble": ensemble,
+        "model": first,
+        "ensemble": {str(number): other for number, other in enumerate(others, start=2)},
+        "search": settings.model_dump(mode="json"),
         "column": job.column,
         "prefix": job.common.prefix,
         "require": job.common.require,
@@ -159,16 +168,20 @@ def _describe(job: Job) -> dict[str, Any]:
     }
 
 
-def _model_digest(folder: Path) -> dict[str, str]:
-    """Digest the weights and the vocabularies."""
-    files = sorted([folder / WEIGHTS, *folder.glob("*.model")])
-    text = "\n".join(f"{file.name} {digest(file)}" for file in files)
+def _model_digest(folder: Path, *, has_shortlist: bool) -> dict[str, str]:
+    """Digest the weights, the vocabularies and, if it is used, the shortlist."""
+    files = [folder / WEIGHTS, *folder.glob("*.model")]
+    files += folder.glob("shortlist.*") if has_shortlist else []
+    try:
+        text = "\n".join(f"{file.name} {digest(file)}" for file in sorted(files))
+    except OSError as error:
+        raise ModelError(f"the model {folder} can't be read: {error.strerror}") from error
     return {"digest": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _to_standard_output(source: Input, writer: Writer, job: Job) -> None:
     types = job.source is None and sys.stdin.isatty()
-    window = job.window or (1 if types else _WINDOW)  # a person typing wants each answer at once
+    window = job.window or (1 if types else WINDOW)  # a person typing wants each answer at once
     # No bar between lines that a person types or reads.
     watched = types or sys.stdout.isatty()
     total = 0 if watched else source.count()

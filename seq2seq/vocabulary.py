@@ -3,10 +3,11 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import sentencepiece
 
@@ -15,6 +16,8 @@ from seq2seq.errors import DataError, ModelError
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 NUM_SPECIAL = 4
+
+Side = Literal["source", "target"]
 
 # SentencePiece cuts the names of its special pieces out of the text that it learns from. These are
 # from Unicode's private use area, so that a corpus with `</s>` in it loses nothing.
@@ -65,10 +68,24 @@ class Vocabulary:
         plain = [[int(piece) for piece in pieces] for pieces in sentences]
         return self._api.decode(plain) if plain else []
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """The pieces in the order of their ids, the special ones by SentencePiece's names."""
         return [self._api.id_to_piece(number) for number in range(len(self))]
+
+    @cached_property
+    def surfaces(self) -> list[str]:
+        """What each id adds to a text: a piece with its space; of special ids, nothing."""
+        return [
+            "" if n < NUM_SPECIAL else each.replace("▁", " ") for n, each in enumerate(self.names)
+        ]
+
+    def cut(self, text: str) -> list[str]:
+        """Cut a line of text, after `normalize`, as `encode` does; the unknown stays as it is."""
+        return [
+            piece.surface
+            for piece in self._api.encode(normalize(text), out_type="immutable_proto").pieces
+        ]
 
     def knows(self, letter: str) -> bool:
         """Whether a single character can be written with the pieces."""
@@ -76,8 +93,8 @@ class Vocabulary:
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Name each id: its piece, or what stands for a special one."""
-        names = {PAD: "<pad>", BOS: "<s>", EOS: "</s>", UNK: "<unk>"}
-        return [names.get(piece) or self._api.id_to_piece(int(piece)) for piece in ids]
+        special = ("<pad>", "<s>", "</s>", "<unk>")
+        return [special[piece] if piece < NUM_SPECIAL else self.names[piece] for piece in ids]
 
 
 def shared_pieces(old: Vocabulary, new: Vocabulary) -> dict[int, int]:
@@ -112,6 +129,23 @@ class Vocabularies(NamedTuple):
             digest.update(name.encode() + hashlib.sha256(vocabulary.model).digest())
         return digest.hexdigest()
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each model, by the name of its file."""
+        return {
+            f"{name}.model": hashlib.sha256(vocabulary.model).hexdigest()
+            for name, vocabulary in self._by_name().items()
+        }
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of pieces of each model, by the name of its file."""
+        return {f"{name}.model": len(vocabulary) for name, vocabulary in self._by_name().items()}
+
+    def file_of(self, side: Side) -> str:
+        """Name the file of a side's model."""
+        return "joint.model" if self.joint else f"{side}.model"
+
     def save(self, folder: Path) -> None:
         """Write the models into a folder: `joint.model`, or `source.model` and `target.model`."""
         for name, vocabulary in self._by_name().items():
@@ -123,11 +157,15 @@ class Vocabularies(NamedTuple):
         return {"source": self.source, "target": self.target}
 
     @staticmethod
-    def load(folder: Path) -> "Vocabularies":
+    def load(folder: Path, digests: Mapping[str, str] | None = None) -> "Vocabularies":
         """Read what `save` has written.
 
+        Args:
+            folder: that it was written to.
+            digests: of the models that belong there; none where nobody knows.
+
         Raises:
-            ModelError: a vocabulary is missing or damaged.
+            ModelError: a vocabulary is missing or damaged, or doesn't belong there.
         """
 
         def read(name: str) -> Vocabulary:
@@ -141,8 +179,17 @@ class Vocabularies(NamedTuple):
 
         if (folder / "joint.model").exists():
             joint = read("joint")
-            return Vocabularies(joint, joint)
-        return Vocabularies(read("source"), read("target"))
+            found = Vocabularies(joint, joint)
+        else:
+            found = Vocabularies(read("source"), read("target"))
+        for name, digest in found.digests.items():
+            if digests is not None and digests.get(name) != digest:
+                raise ModelError(
+                    f"the vocabulary {folder / name} doesn't belong to the model in that folder,"
+                    " whose config.json has another digest of it: put the model's own back, or copy"
+                    " the whole folder again"
+                )
+        return found
 
 
 def train_vocabularies(

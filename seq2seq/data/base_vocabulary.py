@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from seq2seq.config import Config
+from seq2seq.model_description import ModelDescription
 from seq2seq.terminal import say
 from seq2seq.vocabulary import Vocabularies, Vocabulary, normalize
 
@@ -15,11 +16,12 @@ def base_vocabularies(config: Config) -> Vocabularies | None:
     """Read the vocabularies of the base, where a config uses them.
 
     Raises:
-        ModelError: one is missing or damaged.
+        ModelError: one is missing or damaged, or doesn't belong there.
     """
     if config.base is None or config.base.vocabulary == "own":
         return None
-    return Vocabularies.load(config.base.model)
+    base = config.base.model
+    return Vocabularies.load(base, ModelDescription.load(base).vocabularies)
 
 
 def say_what_is_unknown(

@@ -1,7 +1,6 @@
 """The whole network: embeddings, encoder, decoder, and the layer that scores the vocabulary."""
 
 import math
-from typing import NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -24,25 +23,17 @@ from seq2seq.model.attention import (
     ProductAttention,
 )
 from seq2seq.model.bridge import Bridge, CopyBridge, ProjectionBridge, ZeroBridge
-from seq2seq.model.decoder import Decoder, State
+from seq2seq.model.decoder import Decoder
 from seq2seq.model.dropout import SharedDropout, WordDropout
 from seq2seq.model.encoder import Encoder
 from seq2seq.model.initialisation import initialise
 
 
-class StepScores(NamedTuple):
-    """What one step says of every hypothesis."""
-
-    logits: Float[Tensor, "batch beam vocab"]
-    state: State
-    attention: Float[Tensor, "batch beam source_len"]
-
-
 class Network(nn.Module):
     """A recurrent encoder-decoder with attention.
 
-    Training calls `forward` with whole sentences; search calls `encode`, `start` and `step`. Both
-    compute the same function: `output` makes logits of the features that `forward` gives.
+    It is called with whole sentences; `output` makes logits of the features that it gives. Search
+    takes the same steps one by one: `stepwise.Stepwise`.
     """
 
     def __init__(
@@ -71,16 +62,6 @@ class Network(nn.Module):
         states = encoding.states.transpose(0, 1).contiguous()
         keys, values = self.decoder.attention.project(states)
         return Memory(keys, values, encoding.mask, self.bridge(encoding))
-
-    def start(self, memory: Memory, beam: int) -> State:
-        """Make the state before the first token, for `beam` hypotheses of each sentence."""
-        return self.decoder.start_state(memory, beam)
-
-    def step(self, memory: Memory, state: State, tokens: Int[Tensor, "batch beam"]) -> StepScores:
-        """Score what may follow the last token of each hypothesis."""
-        embedded = self._embed(self.target_embedding, tokens)
-        features, state, attention = self.decoder.step(embedded, memory, state)
-        return StepScores(self.output(features), state, attention)
 
     def forward(
         self,
@@ -112,6 +93,26 @@ def build_network(
     model: ModelConfig, *, source_size: int, target_size: int, num_special: int
 ) -> Network:
     """Make the network that a config describes, initialised from torch's generator.
+
+    The arguments are those of `bare_network`.
+    """
+    network = bare_network(
+        model, source_size=source_size, target_size=target_size, num_special=num_special
+    )
+    start = model.initialisation
+    initialise(
+        network,
+        spread=start.spread if isinstance(start, Uniform) else None,
+        orthogonal=start.orthogonal,
+        forget_bias=model.cell.forget_bias if isinstance(model.cell, Lstm) else None,
+    )
+    return network
+
+
+def bare_network(
+    model: ModelConfig, *, source_size: int, target_size: int, num_special: int
+) -> Network:
+    """Make the network that a config describes, for weights that are still to come.
 
     Args:
         model: sizes, tying, dropout.
@@ -156,13 +157,6 @@ def build_network(
         network.output.weight = network.target_embedding.weight
     if model.tied == "all":
         network.source_embedding.weight = network.target_embedding.weight
-    start = model.initialisation
-    initialise(
-        network,
-        spread=start.spread if isinstance(start, Uniform) else None,
-        orthogonal=start.orthogonal,
-        forget_bias=model.cell.forget_bias if isinstance(model.cell, Lstm) else None,
-    )
     return network
 
 

@@ -103,3 +103,34 @@ def step(
             return hidden, cell
         function = torch.gru_cell if isinstance(layer, nn.GRU) else torch.rnn_tanh_cell
         return function(inputs, hidden, *weights), None
+
+
+def step_from_gates(
+    layer: nn.RNNBase,
+    inputs: Float[Tensor, "rows gates"],
+    hidden_gates: Float[Tensor, "rows gates"],
+    hidden: Float[Tensor, "rows size"],
+    cell: Float[Tensor, "rows size"] | None,
+) -> tuple[Float[Tensor, "rows size"], Float[Tensor, "rows size"] | None]:
+    """Run a layer over one position, the products being made: the formulas of torch's layers.
+
+    Args:
+        layer: one layer, one direction.
+        inputs: product and bias of the inputs, in torch's order of gates.
+        hidden_gates: product and bias of the state before.
+        hidden: the state before.
+        cell: the LSTM's cell before it.
+    """
+    if isinstance(layer, nn.LSTM):
+        assert cell is not None
+        if inputs.is_cuda:  # one kernel, which is what torch's own cell calls
+            return torch.ops.aten._thnn_fused_lstm_cell(inputs, hidden_gates, cell)[:2]
+        enter, forget, new, leave = (inputs + hidden_gates).chunk(4, dim=1)
+        cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
+        return leave.sigmoid() * cell.tanh(), cell
+    if isinstance(layer, nn.RNN):
+        return (inputs + hidden_gates).tanh(), None
+    (reset, update, new), gates = inputs.chunk(3, dim=1), hidden_gates.chunk(3, dim=1)
+    update = (update + gates[1]).sigmoid()
+    new = (new + (reset + gates[0]).sigmoid() * gates[2]).tanh()
+    return new + update * (hidden - new), None

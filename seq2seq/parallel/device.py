@@ -8,11 +8,13 @@ from pathlib import Path
 
 import torch
 
+from seq2seq.config import PrecisionName
 from seq2seq.errors import UserError
 from seq2seq.parallel.place import Place
 
 _FORGET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 _PEAK = "VmHWM:"
+_CUDNN_OF_BF16 = 91300  # before it, torch runs bf16 LSTMs step by step
 
 
 def choose_device(accelerator: str, place: Place) -> torch.device:
@@ -67,6 +69,29 @@ def compute_deterministically() -> None:
     """
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.use_deterministic_algorithms(True)
+
+
+def lack_for(wanted: PrecisionName, device: torch.device) -> str:
+    """Say what a device lacks for a precision, or nothing."""
+    has_it = {("cpu", "float64"), ("cuda", "float64"), ("cuda", "fp16")}
+    if wanted == "float32" or (device.type, wanted) in has_it:
+        return ""
+    if device.type == "cuda":
+        return _lack_of_gpu(wanted, device)
+    if (device.type, wanted) == ("cpu", "bf16"):
+        there = torch.backends.mkldnn.is_available()
+        there = there and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return "" if there else "this CPU has no AVX-512, or torch was built without oneDNN"
+    return f"{device.type} doesn't compute in it"
+
+
+def _lack_of_gpu(wanted: PrecisionName, device: torch.device) -> str:
+    found = torch.backends.cudnn.version() or 0
+    if wanted == "bf16" and found < _CUDNN_OF_BF16:
+        return f"cuDNN {found} has no LSTMs for it, as {_CUDNN_OF_BF16} and later have"
+    major, minor = torch.cuda.get_device_capability(device)
+    name = torch.cuda.get_device_name(device)
+    return "" if major >= 8 else f"{name} (compute capability {major}.{minor}) is older than 8.0"
 
 
 def finish(device: torch.device) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from seq2seq.config import PrecisionName
 from seq2seq.errors import UserError
+from seq2seq.parallel.device import lack_for
 
-_CUDNN_OF_BF16 = 91300  # before it, torch runs bf16 LSTMs step by step
 _GROWS_AFTER = 2000  # good steps, as torch's own scaler
 
 
@@ -52,9 +52,9 @@ def choose_precision(wanted: PrecisionName, device: torch.device) -> Precision:
         UserError: the device has no kernels for it.
     """
     if wanted == "auto":
-        fast = device.type == "cuda" and not _lack("bf16", device)
+        fast = device.type == "cuda" and not lack_for("bf16", device)
         return choose_precision("bf16" if fast else "float32", device)
-    if lack := _lack(wanted, device):
+    if lack := lack_for(wanted, device):
         raise UserError(
             f"`trainer.precision` is '{wanted}', but {lack}: write 'auto', or another precision"
         )
@@ -72,29 +72,6 @@ def choose_precision(wanted: PrecisionName, device: torch.device) -> Precision:
 def weights_type(wanted: PrecisionName) -> torch.dtype:
     """Say what weights, gradients and optimizer are stored in."""
     return torch.float64 if wanted == "float64" else torch.float32
-
-
-def _lack(wanted: PrecisionName, device: torch.device) -> str:
-    """Say what a device lacks for a precision, or nothing."""
-    has_it = {("cpu", "float64"), ("cuda", "float64"), ("cuda", "fp16")}
-    if wanted == "float32" or (device.type, wanted) in has_it:
-        return ""
-    if device.type == "cuda":
-        return _lack_of_gpu(wanted, device)
-    if (device.type, wanted) == ("cpu", "bf16"):
-        there = torch.backends.mkldnn.is_available()
-        there = there and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return "" if there else "this CPU has no AVX-512, or torch was built without oneDNN"
-    return f"{device.type} doesn't compute in it"
-
-
-def _lack_of_gpu(wanted: PrecisionName, device: torch.device) -> str:
-    found = torch.backends.cudnn.version() or 0
-    if wanted == "bf16" and found < _CUDNN_OF_BF16:
-        return f"cuDNN {found} has no LSTMs for it, as {_CUDNN_OF_BF16} and later have"
-    major, minor = torch.cuda.get_device_capability(device)
-    name = torch.cuda.get_device_name(device)
-    return "" if major >= 8 else f"{name} (compute capability {major}.{minor}) is older than 8.0"
 
 
 def allow_products(precision: Precision) -> None:

@@ -94,6 +94,9 @@ def test_evaluate_prints_scores_with_signatures_and_writes_them(
     bleu = report["scores"]["BLEU"]["value"]
     assert bleu > 80
     assert f"{bleu:.2f}" in ended.output
+    card = (model / "README.md").read_text(encoding="utf-8")
+    assert f"{bleu:.2f}" in card
+    assert report["scores"]["BLEU"]["signature"].replace("|", r"\|") in card
     # The same by hand: translate the test file and score it with sacrebleu's own command.
     source, reference = (trained / f"test.{language}" for language in ("en", "de"))
     hypotheses = command("translate", model, stdin=source.read_bytes()).output
@@ -109,6 +112,7 @@ def test_evaluate_prints_scores_with_signatures_and_writes_them(
         "evaluate", model, "--source", source, "--reference", reference, "--output", output
     )
     assert json.loads(output.read_text())["scores"]["BLEU"]["value"] == bleu
+    assert (model / "README.md").read_text(encoding="utf-8") == card
 
 
 def test_validation_bleu_in_training_is_that_of_evaluate(trained: Path, command: Command) -> None:

@@ -266,7 +266,8 @@ TABLE: list[tuple[str, str]] = [
         "x.yaml:1: search.qqqq: unknown key; search has beam, groups, diversity, sampling,"
         " length_penalty, normalisation, coverage_penalty, min_length, max_length,"
         " min_length_ratio, max_length_ratio, block_ngrams, repetition_penalty, avoid, keep,"
-        " replace_unknown, choose_by, nbest, shortlist, max_source_length and tokens_per_batch",
+        " replace_unknown, choose_by, nbest, shortlist, precision, max_source_length and"
+        " tokens_per_batch",
     ),
     (
         "qqqq: 5",

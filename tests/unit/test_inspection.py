@@ -1,60 +1,14 @@
-"""Attention as search sees it, and its picture."""
+"""A sentence's translation, and the picture of its attention."""
 
 import re
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor
 
 from seq2seq.errors import UserError
-from seq2seq.inspection import attention_pictures, attention_weights, inspect_attention
-from seq2seq.model.attention import Memory
-from seq2seq.model.decoder import State
-from seq2seq.model.network import Network, StepScores
-from seq2seq.search import Symbols, search
+from seq2seq.inspection import attention_pictures, inspect_attention
 from seq2seq.translation import Translator
-from seq2seq.vocabulary import BOS, EOS, PAD, UNK
-from tests.builders import LINES, assert_close, columns, tiny_model, tiny_network
-
-
-class Recorder:
-    """A network that notes the attention of each step of a search."""
-
-    def __init__(self, network: Network):
-        self.network, self.rows = network, list[Tensor]()
-
-    def encode(self, source: Tensor, lengths: Tensor) -> Memory:
-        return self.network.encode(source, lengths)
-
-    def start(self, memory: Memory, beam: int) -> State:
-        return self.network.start(memory, beam)
-
-    def step(self, memory: Memory, state: State, tokens: Tensor) -> StepScores:
-        scores = self.network.step(memory, state, tokens)
-        self.rows.append(scores.attention[0, 0])
-        return scores
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_weights_are_those_of_the_search(seed: int) -> None:
-    recorder = Recorder(tiny_network(seed))
-    source = [4, 5, 8, 6]
-    padded, lengths = columns([source])
-    symbols = Symbols(start=BOS, end=EOS, never=(PAD, BOS, UNK))
-    (found,) = search(
-        recorder,
-        padded,
-        lengths,
-        symbols=symbols,
-        beam=1,
-        length_penalty=1.0,
-        max_lengths=torch.tensor([6]),
-    )
-    weights = attention_weights(recorder.network, source, found.tokens)
-    assert weights.shape == (len(found.tokens) + 1, len(source))  # a row for the end as well
-    assert_close(weights, torch.stack(recorder.rows))
-    assert_close(weights.sum(dim=1), torch.ones(len(weights), dtype=torch.float64))
+from tests.builders import LINES, tiny_model
 
 
 def test_a_sentence_is_translated_and_drawn(tmp_path: Path) -> None:

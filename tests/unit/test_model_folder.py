@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import stat
 from collections.abc import Callable
@@ -16,8 +17,10 @@ from torch import Tensor
 from seq2seq.errors import ModelError
 from seq2seq.model.network import Network
 from seq2seq.model_folder import Model, load_model, save_model
+from seq2seq.translation import Translator
+from seq2seq.vocabulary import Vocabularies, Vocabulary, train_vocabularies
 from tests import builders
-from tests.builders import TINY, batch_of, tiny_model
+from tests.builders import LINES, TINY, batch_of, tiny_model
 
 Tied = Literal["all", "target", "none"]
 
@@ -83,7 +86,8 @@ def test_everybody_may_read_a_model_folder(tmp_path: Path) -> None:
     modes = {
         path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "model").iterdir()
     }
-    assert modes == dict.fromkeys(("config.json", "joint.model", "model.safetensors"), 0o644)
+    names = ("README.md", "config.json", "joint.model", "model.safetensors")
+    assert modes == dict.fromkeys(names, 0o644)
 
 
 def test_a_second_save_replaces_the_folder_whole(folder: Path) -> None:
@@ -91,7 +95,8 @@ def test_a_second_save_replaces_the_folder_whole(folder: Path) -> None:
     second = tied_model("target", seed=1, joint=False)
     save_model(folder, second)
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.json", "model.safetensors", "source.model", "target.model"}
+    vocabularies = {"source.model", "target.model"}
+    assert names == {"README.md", "config.json", "model.safetensors", *vocabularies}
     assert torch.equal(logits_of(load_model(folder).network), logits_of(second.network))
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
@@ -128,6 +133,25 @@ def remove(name: str) -> Callable[[Path], None]:
     return unlink
 
 
+def both(first: Callable[[Path], None], second: Callable[[Path], None]) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        first(folder)
+        second(folder)
+
+    return change
+
+
+def forget_digests(description: Any) -> None:
+    """Make a description like those that were written before vocabularies had digests in them."""
+    del description["vocabularies"]
+
+
+def other_vocabulary(*, size: int) -> bytes:
+    lines = [line[::-1] for line in LINES]
+    config = builders.vocabulary_config().model_copy(update={"size": size})
+    return train_vocabularies(lines, lines, config).source.model
+
+
 def cut_weights(folder: Path) -> None:
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
@@ -137,10 +161,25 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "config missing": (remove("config.json"), "{folder} is no model folder (no readable config"),
     "no JSON": (write("config.json", b'{"format": 1,'), "{folder} is no model folder"),
     "no text": (write("config.json", b"\xff\xfe\0"), "{folder} is no model folder"),
-    "no object": (write("config.json", b"[1]"), "{folder} has format None, but this version reads"),
+    "no object": (
+        write("config.json", b"[1]"),
+        "{folder} has no format number, but this version reads the formats 1 and 2",
+    ),
+    "no format": (
+        edit_config(lambda it: it.pop("format")),
+        "{folder} has no format number, but this version reads the formats 1 and 2",
+    ),
     "format of the future": (
-        edit_config(lambda it: it.update(format=99)),
-        "{folder} has format 99, but this version reads format 2",
+        edit_config(lambda it: it.update(format=3)),
+        "{folder} has format 3, but this version reads the formats 1 and 2",
+    ),
+    "format of something else": (
+        edit_config(lambda it: it.update(format="x")),
+        "{folder} has format x, but this version reads the formats 1 and 2",
+    ),
+    "format 1 of the first hours": (
+        edit_config(lambda it: (it.update(format=1), it["config"].pop("monitoring"))),
+        "{folder} was written by one of the first versions, whose networks can't be told",
     ),
     "no settings": (
         edit_config(lambda it: it.pop("config")),
@@ -148,6 +187,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "impossible settings": (
         edit_config(lambda it: it["config"]["model"].update(encoder_size=-1)),
+        "{folder}/config.json is damaged: its config can't be read",
+    ),
+    "digests that are none": (
+        edit_config(lambda it: it.update(vocabularies=["joint.model"])),
         "{folder}/config.json is damaged: its config can't be read",
     ),
     "settings of another network": (
@@ -175,6 +218,19 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
         write("joint.model", b"text"),
         "{folder}/joint.model is not a SentencePiece model, or is damaged",
     ),
+    "vocabulary of another model": (
+        write("joint.model", other_vocabulary(size=40)),
+        "the vocabulary {folder}/joint.model doesn't belong to the model in that folder",
+    ),
+    "vocabulary of another model and size": (
+        write("joint.model", other_vocabulary(size=30)),
+        "the vocabulary {folder}/joint.model doesn't belong to the model in that folder",
+    ),
+    "vocabulary of another size in an older folder": (
+        both(edit_config(forget_digests), write("joint.model", other_vocabulary(size=30))),
+        "the vocabulary {folder}/joint.model has 30 pieces, but the weights"
+        " {folder}/model.safetensors are for 40: it may be another model's",
+    ),
 }
 
 
@@ -185,6 +241,80 @@ def test_damage_is_named_in_a_sentence(damage: str, folder: Path) -> None:
     with pytest.raises(ModelError, match=re.escape(message.format(folder=folder))) as caught:
         load_model(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_swapped_vocabularies_are_told_by_their_digests(tmp_path: Path) -> None:
+    model = tied_model("none", joint=False)
+    other = Vocabulary(other_vocabulary(size=40))
+    model = model._replace(vocabularies=Vocabularies(other, model.vocabularies.target))
+    save_model(tmp_path, model)
+    source, target = tmp_path / "source.model", tmp_path / "target.model"
+    target.write_bytes(source.read_bytes())
+    with pytest.raises(ModelError, match=re.escape(f"{target} doesn't belong to the model")):
+        load_model(tmp_path)
+
+
+def test_a_folder_of_before_the_digests_is_read(folder: Path) -> None:
+    edit_config(forget_digests)(folder)
+    assert torch.equal(logits_of(load_model(folder).network), logits_of(tiny_model().network))
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["as stored", "written anew"])
+def test_a_model_of_format_1_translates_as_it_did(again: bool, tmp_path: Path) -> None:
+    """The folder, and what it says, are of the last commit whose networks had other names."""
+    stored = Path(__file__).parents[1] / "data" / "model_format_1"
+    said = json.loads((stored / "translations.json").read_text(encoding="utf-8"))
+    folder = stored / "model"
+    if again:
+        folder = tmp_path / "model"
+        save_model(folder, load_model(stored / "model"))
+        assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["format"] == 2
+    translator = Translator.load(folder)
+    assert (translator.settings.beam, translator.settings.length_penalty) == (3, 0.8)
+    found = translator.translate([entry["source"] for entry in said])
+    assert [translation.text for translation in found] == [entry["text"] for entry in said]
+    scores = [translation.score for translation in found]
+    assert scores == pytest.approx([entry["score"] for entry in said], abs=1e-5)
+    assert len(set(scores)) == len(said)
+
+
+def test_a_late_model_of_format_1_is_read(folder: Path) -> None:
+    """Format 1 had today's names before it was given up."""
+    edit_config(lambda it: it.update(format=1))(folder)
+    assert torch.equal(logits_of(load_model(folder).network), logits_of(tiny_model().network))
+
+
+class Trap:
+    """What, once it is unpickled, makes a file."""
+
+    def __init__(self, sprung: Path):
+        self.sprung = sprung
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.sprung,)
+
+
+def test_nothing_in_the_folder_is_run(folder: Path, tmp_path: Path) -> None:
+    sprung = tmp_path / "sprung"
+    pickled = pickle.dumps(Trap(sprung))
+    for name in ("model.bin", "pytorch_model.bin", "model.pt", "tokenizer.pkl"):
+        (folder / name).write_bytes(pickled)
+    for name in ("__init__.py", "modeling.py", "configuration.py", "conftest.py"):
+        (folder / name).write_text(f"from pathlib import Path\nPath({str(sprung)!r}).touch()\n")
+    edit_config(lambda it: it.update(auto_map={"AutoModel": "modeling.Model"}))(folder)
+    assert Translator.load(folder).translate(["the cat"])[0].tokens
+    (folder / "model.safetensors").write_bytes(pickled)
+    with pytest.raises(ModelError, match="can't be read"):
+        load_model(folder)
+    assert not sprung.exists()
+    pickle.loads(pickled)
+    assert sprung.exists()
+
+
+def test_loading_draws_no_weights(folder: Path) -> None:
+    before = torch.get_rng_state()
+    load_model(folder)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_run_folder_leads_to_its_model(folder: Path) -> None:

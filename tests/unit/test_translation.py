@@ -70,10 +70,10 @@ def test_the_size_of_a_batch_changes_nothing(tokens: int) -> None:
 def test_a_batch_holds_no_more_than_it_may() -> None:
     translator = make_translator(SearchConfig(beam=1, tokens_per_batch=60))
     lengths = [len(ids) for ids in translator.vocabularies.source.encode(TEXT)]
-    batches = translator.batches([*TEXT, *BLANK])
-    numbers = [batch.numbers for batch in batches]
+    work = translator.work([*TEXT, *BLANK])
+    numbers = [[work.parts[number].line for number in batch] for batch in work.batches]
     assert sorted(chain.from_iterable(numbers)) == list(range(len(TEXT)))
-    assert 1 < len(batches) < len(TEXT)
+    assert 1 < len(numbers) < len(TEXT)
     for batch in numbers:
         assert len(batch) * max(lengths[number] for number in batch) <= 60
 
@@ -96,3 +96,13 @@ def test_a_loaded_model_translates_as_it_was_saved(tmp_path: Path) -> None:
     assert loaded.translate(TEXT) == expected.translate(TEXT)
     greedy = Translator.load(tmp_path / "model", overrides=["search.beam=1"])
     assert greedy.settings == loaded.settings.model_copy(update={"beam": 1})
+
+
+def test_a_line_that_is_too_long_is_translated_in_parts() -> None:
+    sentences = ["the cat sat on the mat.", "a dog ran to the red house!", "two birds sang。", "cat"]
+    longest = max(map(len, tiny_model().vocabularies.source.encode(sentences)))
+    translator = make_translator(SearchConfig(beam=1, max_source_length=longest))
+    line = f"{sentences[0]} {sentences[1]}\t{sentences[2]}{sentences[3]}"
+    first, second, third, fourth = (found.text for found in translator.translate(sentences))
+    found = translator.translate([sentences[3], line, ""])
+    assert [entry.text for entry in found] == [fourth, f"{first} {second} {third}{fourth}", ""]

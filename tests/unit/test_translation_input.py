@@ -40,7 +40,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, content: bytes, **options: Any) -> In
     return open_input(None, **options)
 
 
-def write_arrow(path: Path, table: pyarrow.Table) -> Path:
+def write_arrow(path: Path, table: Any) -> Path:
     with pyarrow.OSFile(str(path), "wb") as file, ipc.new_file(file, table.schema) as writer:
         writer.write_table(table, max_chunksize=3)
     return path

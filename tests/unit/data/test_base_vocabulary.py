@@ -11,7 +11,9 @@ from seq2seq.config import Config
 from seq2seq.data.prepare import prepare
 from seq2seq.data.prepared import Manifest, PreparedData
 from seq2seq.errors import DataError, ModelError
+from seq2seq.model_description import ModelDescription
 from seq2seq.vocabulary import UNK, Vocabularies
+from tests.builders import tiny_vocabularies
 
 MakeConfig = Callable[..., Config]
 Pairs = list[tuple[str, str]]
@@ -26,10 +28,12 @@ def based_on(config: Config, base: Path, vocabulary: str = "base", **data: Any) 
 
 
 def make_base(config: Config, folder: Path) -> Path:
-    """Prepare the config's text, and make of its vocabulary what a model folder has of one."""
+    """Prepare the config's text, and make a model folder with its vocabulary, but no weights."""
     prepare(config)
     folder.mkdir()
-    Vocabularies.load(config.data.folder).save(folder)
+    vocabularies = Vocabularies.load(config.data.folder)
+    vocabularies.save(folder)
+    ModelDescription(config, {}, vocabularies.digests).save(folder)
     return folder
 
 
@@ -139,8 +143,27 @@ def test_the_same_text_with_another_vocabulary_is_other_data(
     assert "base.vocabulary" not in learnt.settings
 
 
-def test_a_base_without_its_vocabulary_is_named(make_config: MakeConfig, tmp_path: Path) -> None:
-    (tmp_path / "base").mkdir()
-    with pytest.raises(ModelError, match=r"base/source\.model can't be read"):
-        prepare(based_on(make_config(), tmp_path / "base"))
-    assert not (tmp_path / "data").exists()
+def without_vocabulary(base: Path) -> None:
+    (base / "joint.model").unlink()
+
+
+def with_another_vocabulary(base: Path) -> None:
+    tiny_vocabularies().save(base)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without_vocabulary, r"base/source\.model can't be read"),
+        (with_another_vocabulary, r"base/joint\.model doesn't belong to the model"),
+    ],
+)
+def test_a_base_without_its_own_vocabulary_is_named(
+    change: Callable[[Path], None], message: str, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config()
+    base = make_base(config, tmp_path / "base")
+    change(base)
+    with pytest.raises(ModelError, match=message):
+        prepare(based_on(config, base, folder=tmp_path / "tuned"))
+    assert not (tmp_path / "tuned").exists()

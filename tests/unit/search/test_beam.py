@@ -12,8 +12,12 @@ from torch import Tensor
 
 from seq2seq.model.attention import Memory
 from seq2seq.model.decoder import State
-from seq2seq.model.network import Network, StepScores
-from seq2seq.search import Hypothesis, Scorer, Symbols, search
+from seq2seq.model.network import Network
+from seq2seq.model.stepwise import Step, Stepwise
+from seq2seq.search.beam import Settings, search
+from seq2seq.search.hypothesis import Hypothesis, Scoring
+from seq2seq.search.rules import Wishes
+from seq2seq.search.scorer import Scorer, Symbols
 from seq2seq.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK
 from tests.builders import batch_of, columns, logits_of, noisy, tiny_network
 
@@ -48,13 +52,16 @@ class Table:
         nothing = torch.zeros(1, len(memory.values), beam, 1, dtype=torch.float64)
         return State(nothing, nothing, nothing)
 
-    def step(self, memory: Memory, state: State, tokens: Tensor) -> StepScores:
+    def step(self, memory: Memory, state: State, tokens: Tensor) -> Step:
         attention = torch.zeros(*tokens.shape, memory.mask.shape[1], dtype=torch.float64)
-        return StepScores(self.logits[tokens], state, attention)
+        return Step(self.logits[tokens], state, attention)
+
+    def log_probabilities(self, features: Tensor) -> Tensor:
+        return features.log_softmax(dim=1)
 
 
 def find(
-    network: Scorer,
+    network: Network | Scorer,
     sources: Sequence[Sequence[int]],
     *,
     beam: int,
@@ -62,18 +69,21 @@ def find(
     longest: int | Sequence[int] = 8,
     extra: int = 0,
 ) -> list[Hypothesis]:
-    """Search with padding of random ids, `extra` positions more than the longest source needs."""
+    """Search with padding of random ids, `extra` positions more than the longest source needs.
+
+    The greatest lengths count the end.
+    """
     padded, lengths = columns(sources)
     limits = [longest] * len(sources) if isinstance(longest, int) else longest
-    return search(
-        network,
+    found = search(
+        Stepwise(network) if isinstance(network, Network) else network,
         noisy(padded, lengths, extra=extra, seed=extra),
         lengths,
+        [Wishes(0, limit - 1) for limit in limits],
         symbols=SYMBOLS,
-        beam=beam,
-        length_penalty=penalty,
-        max_lengths=torch.tensor(limits),
+        settings=Settings(beam, Scoring(penalty)),
     )
+    return [hypotheses[0] for hypotheses in found]
 
 
 def find_in(
@@ -102,13 +112,15 @@ def forced_scores(
 def greedy(network: Network, source: list[int], longest: int) -> list[int]:
     """Take the likeliest token again and again."""
     padded, lengths = columns([source])
-    memory = network.encode(padded, lengths)
-    state, tokens = network.start(memory, 1), [BOS]
+    stepwise = Stepwise(network)
+    memory = stepwise.encode(padded, lengths)
+    state, tokens = stepwise.start(memory, 1), [BOS]
     while len(tokens) < longest:
-        scores = network.step(memory, state, torch.tensor([[tokens[-1]]]))
+        scores = stepwise.step(memory, state, torch.tensor([[tokens[-1]]]))
         state = scores.state
+        logits = network.output(scores.features[0, 0])
         allowed = [token for token in range(SIZE) if token not in SYMBOLS.never]
-        tokens.append(max(allowed, key=lambda token: scores.logits[0, 0, token].item()))
+        tokens.append(max(allowed, key=lambda token: logits[token].item()))
         if tokens[-1] == EOS:
             return tokens[1:-1]
     return tokens[1:]
@@ -243,8 +255,8 @@ def test_the_search_goes_on_until_there_are_as_many_ends_as_the_beam_is_wide() -
     assert found.score == pytest.approx(log(0.4) / 3)
 
 
-def test_an_end_among_the_best_candidates_takes_no_place_in_the_beam() -> None:
-    """A and B both go on beside `[]`, and what follows B wins: 0.25 against 0.35 times 0.5."""
+def test_a_hypothesis_that_has_ended_leaves_its_place_empty() -> None:
+    """Beside `[]` and A there is no place for B, though what follows it would win."""
     table = {
         BOS: {EOS: 0.4, A: 0.35, B: 0.25},
         A: {A: 0.5, C: 0.5},
@@ -252,5 +264,6 @@ def test_an_end_among_the_best_candidates_takes_no_place_in_the_beam() -> None:
         C: {EOS: 1.0},
     }
     found = find_in(table, beam=2, penalty=1.0)
-    assert found.tokens == [B, C]
-    assert found.score == pytest.approx(log(0.25) / 3)
+    assert found.tokens == [A, C]
+    assert found.score == pytest.approx(log(0.35 * 0.5) / 3)
+    assert find_in(table, beam=3, penalty=1.0).tokens == [B, C]

@@ -1,0 +1,1 @@
+"""Search for translations, over anything that can encode, start and step."""
