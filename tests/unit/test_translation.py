@@ -99,7 +99,12 @@ def test_a_loaded_model_translates_as_it_was_saved(tmp_path: Path) -> None:
 
 
 def test_a_line_that_is_too_long_is_translated_in_parts() -> None:
-    sentences = ["the cat sat on the mat.", "a dog ran to the red house!", "two birds sang。", "cat"]
+    sentences = [
+        "the cat sat on the mat.",
+        "a dog ran to the red house!",
+        "two birds sang。",
+        "cat",
+    ]
     longest = max(map(len, tiny_model().vocabularies.source.encode(sentences)))
     translator = make_translator(SearchConfig(beam=1, max_source_length=longest))
     line = f"{sentences[0]} {sentences[1]}\t{sentences[2]}{sentences[3]}"
