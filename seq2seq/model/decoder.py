@@ -157,20 +157,9 @@ class Decoder(nn.Module):
         weights = [weights_of(layer) for layer in self._layers]
         state, readouts = self.start_state(memory), list[Tensor]()
         for inputs in embedded.unsqueeze(2):
-            features, state, _ = self._step(inputs, memory, state, weights, beams)
+            features, state = self._step(inputs, memory, state, weights, beams)
             readouts.append(features.squeeze(1))
         return torch.stack(readouts)
-
-    def step(
-        self, embedded: Float[Tensor, "batch beam embedding"], memory: Memory, state: State
-    ) -> tuple[Float[Tensor, "batch beam output"], State, Float[Tensor, "batch beam source_len"]]:
-        """Go one token further with every hypothesis.
-
-        Returns:
-            The readout, the state after this token, and the attention's weights.
-        """
-        weights = [weights_of(layer) for layer in self._layers]
-        return self._step(embedded, memory, state, weights, [None] * len(self.layers))
 
     def _step(
         self,
@@ -179,12 +168,12 @@ class Decoder(nn.Module):
         state: State,
         layer_weights: Sequence[list[Tensor]],
         masks: Sequence[Tensor | None],
-    ) -> tuple[Tensor, State, Tensor]:
+    ) -> tuple[Tensor, State]:
         """Go one token further, with weights taken and masks of dropout drawn beforehand."""
         shape = embedded.shape[:2]
         hiddens, cells = list[Tensor](), list[Tensor]()
         states = torch.cat((embedded, *state.readout), dim=2)
-        context = weights = None
+        context = None
         for number, layer in enumerate(self._layers):
             below, mask = states, masks[number]
             inputs = below if mask is None else below * mask
@@ -202,13 +191,12 @@ class Decoder(nn.Module):
                 cells.append(cell.unflatten(0, shape))
             states = hiddens[-1] + below if number >= self.plain_layers else hiddens[-1]
             if number == self.attending:
-                context, weights = self.attention(states, memory)
+                context, _ = self.attention(states, memory)
         assert context is not None
-        assert weights is not None
         features = self.readout(torch.cat((states, context, embedded), dim=2)).tanh()
         after = State(
             torch.stack(hiddens),
             torch.stack(cells) if cells else state.cell,
             features[None] if self.feeding else state.readout,
         )
-        return features, after, weights
+        return features, after

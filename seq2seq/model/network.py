@@ -1,9 +1,7 @@
 """The whole network: embeddings, encoder, decoder, and the layer that scores the vocabulary."""
 
 import math
-from typing import Any, NamedTuple
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -25,27 +23,17 @@ from seq2seq.model.attention import (
     ProductAttention,
 )
 from seq2seq.model.bridge import Bridge, CopyBridge, ProjectionBridge, ZeroBridge
-from seq2seq.model.decoder import Decoder, State
+from seq2seq.model.decoder import Decoder
 from seq2seq.model.dropout import SharedDropout, WordDropout
 from seq2seq.model.encoder import Encoder
 from seq2seq.model.initialisation import initialise
 
 
-class Step(NamedTuple):
-    """What one step gives for every hypothesis."""
-
-    features: Float[Tensor, "batch beam width"]
-    """What the vocabulary is scored by."""
-    state: Any
-    """The state after this step: a `State`, or several."""
-    attention: Float[Tensor, "batch beam source_len"]
-
-
 class Network(nn.Module):
     """A recurrent encoder-decoder with attention.
 
-    Training calls `forward` with whole sentences; search calls `encode`, `start` and `step`. Both
-    compute the same function: `output` makes logits of the features that `forward` gives.
+    It is called with whole sentences; `output` makes logits of the features that it gives. Search
+    takes the same steps one by one: `stepwise.Stepwise`.
     """
 
     def __init__(
@@ -74,22 +62,6 @@ class Network(nn.Module):
         states = encoding.states.transpose(0, 1).contiguous()
         keys, values = self.decoder.attention.project(states)
         return Memory(keys, values, encoding.mask, self.bridge(encoding))
-
-    def start(self, memory: Memory, beam: int) -> State:
-        """Make the state before the first token, for `beam` hypotheses of each sentence."""
-        return self.decoder.start_state(memory, beam)
-
-    def step(self, memory: Memory, state: State, tokens: Int[Tensor, "batch beam"]) -> Step:
-        """Go one token further with every hypothesis."""
-        embedded = self._embed(self.target_embedding, tokens)
-        return Step(*self.decoder.step(embedded, memory, state))
-
-    def log_probabilities(
-        self, features: Float[Tensor, "rows width"]
-    ) -> Float[Tensor, "rows vocab"]:
-        """Say what may follow, by the features that a step gave; in float32 at least."""
-        logits = self.output(features)
-        return logits.log_softmax(dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
     def forward(
         self,

@@ -7,7 +7,7 @@ sentence, serves each hypothesis at each step; and the words' products can be lo
 
 import math
 from copy import deepcopy
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -27,8 +27,8 @@ class Step(NamedTuple):
 
     features: Float[Tensor, "batch beam width"]
     """What the vocabulary is scored by."""
-    state: State
-    """The state after this step."""
+    state: Any
+    """The state after this step: a `State`, or several."""
     attention: Float[Tensor, "batch beam source_len"]
 
 
@@ -60,7 +60,8 @@ class Stepwise:
         self._network, self._dtype = network, dtype or output.weight.dtype
         self._attending, self._plain_layers = decoder.attending, decoder.plain_layers
         self._feeding = decoder.feeding
-        self._attention = deepcopy(decoder.attention).to(self._dtype)
+        self._attention = deepcopy(decoder.attention)
+        cast(nn.Module, self._attention).to(self._dtype)
         # Several heads have weights of their own, so that no product of the values is their sum.
         self._folds = not isinstance(decoder.attention, MultiHeadAttention)
         with torch.no_grad():
@@ -123,8 +124,7 @@ class Stepwise:
         gates, readout = words.split([len(self._layers[0].hidden), len(self._readout)], dim=2)
         if self._feeding:
             gates = gates + linear(state.readout[0], self._layers[0].inputs)
-        hiddens, cells = list[Tensor](), list[Tensor]()
-        contexts = list[Tensor]()
+        hiddens, cells, contexts = list[Tensor](), list[Tensor](), list[Tensor]()
         below = weights = None
         for number, layer in enumerate(self._layers):
             if below is not None:
@@ -135,11 +135,13 @@ class Stepwise:
             hiddens.append(hidden)
             if cell is not None:
                 cells.append(cell)
-            below = hidden if number < self._plain_layers else hidden + below
+            below = hidden if below is None or number < self._plain_layers else hidden + below
             if number == self._attending:
                 context, weights = self._attention(below, memory)
                 folded = context if self._folds else linear(context, self._contexts)
                 contexts = list(folded.split(self._widths, dim=2))
+        assert below is not None
+        assert weights is not None
         features = (linear(below, self._readout) + contexts.pop() + readout).tanh()
         after = State(
             torch.stack(hiddens),

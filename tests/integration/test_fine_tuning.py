@@ -376,9 +376,9 @@ def test_tables_that_are_tied_three_ways_stay_so_and_are_stored_once(
     assert len(stored) == 8 + int.from_bytes(stored[:8], "little") + 4 * counted
     before = network.output.weight.detach().clone()
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
-    memory = network.encode(torch.tensor([[5], [6]]), torch.tensor([2]))
-    scores = network.step(memory, network.start(memory, 1), torch.tensor([[7]]))
-    network.output(scores.features)[..., 8].sum().backward()
+    source, target = torch.tensor([[5], [6]]), torch.tensor([[7]])
+    features = network(source, torch.tensor([2]), target, torch.tensor([0]))
+    network.output(features)[..., 8].sum().backward()
     optimizer.step()
     assert not torch.equal(network.output.weight, before)
     assert torch.equal(network.source_embedding.weight, network.output.weight)

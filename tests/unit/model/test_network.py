@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from seq2seq.config import ModelConfig
 from seq2seq.data.batch import Batch
-from seq2seq.model.network import Network, Step, build_network
+from seq2seq.model.network import Network, build_network
+from seq2seq.model.stepwise import Step, Stepwise
 from seq2seq.vocabulary import BOS, NUM_SPECIAL
 from tests.builders import (
     TINY,
@@ -78,10 +79,11 @@ def step_through(
     network: Network, source: Tensor, lengths: Tensor, target: list[int]
 ) -> list[Step]:
     """Read a target token by token for every source of a batch."""
-    memory = network.encode(source, lengths)
-    state, steps = network.start(memory, 1), list[Step]()
+    stepwise = Stepwise(network)
+    memory = stepwise.encode(source, lengths)
+    state, steps = stepwise.start(memory, 1), list[Step]()
     for token in (BOS, *target):
-        steps.append(network.step(memory, state, torch.full((len(lengths), 1), token)))
+        steps.append(stepwise.step(memory, state, torch.full((len(lengths), 1), token)))
         state = steps[-1].state
     return steps
 
@@ -103,9 +105,10 @@ def test_teacher_forced_is_stepwise(name: str) -> None:
 def test_hypotheses_of_one_sentence_do_not_touch_each_other(name: str) -> None:
     network = tiny_network(model=VARIANTS[name])
     batch = batch_of(*PAIRS)
-    memory = network.encode(batch.source, batch.source_lengths)
-    first = network.step(memory, network.start(memory, 3), torch.full((3, 3), BOS))
-    beams = network.step(memory, first.state, torch.tensor([[4, 5, 6]] * 3))
+    stepwise = Stepwise(network)
+    memory = stepwise.encode(batch.source, batch.source_lengths)
+    first = stepwise.step(memory, stepwise.start(memory, 3), torch.full((3, 3), BOS))
+    beams = stepwise.step(memory, first.state, torch.tensor([[4, 5, 6]] * 3))
     for beam, token in enumerate((4, 5, 6)):
         steps = step_through(network, batch.source, batch.source_lengths, [token])
         assert_close(beams.features[:, beam], steps[-1].features[:, 0])

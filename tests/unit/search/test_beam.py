@@ -50,7 +50,7 @@ sometimes = settings(deadline=None, max_examples=15)
 
 
 def find(
-    network: Scorer,
+    network: Network | Scorer,
     sources: Sequence[Sequence[int]],
     *,
     beam: int,
@@ -61,7 +61,8 @@ def find(
     """Find the best translation of each; the greatest lengths count the end."""
     limits = [longest] * len(sources) if isinstance(longest, int) else longest
     wishes = [Wishes(0, limit - 1) for limit in limits]
-    found = look(network, sources, Settings(beam, Scoring(penalty)), wishes, extra=extra)
+    scorer = Stepwise(network) if isinstance(network, Network) else network
+    found = look(scorer, sources, Settings(beam, Scoring(penalty)), wishes, extra=extra)
     return [hypotheses[0] for hypotheses in found]
 
 
@@ -91,10 +92,11 @@ def forced_scores(
 def greedy(network: Network, source: list[int], longest: int) -> list[int]:
     """Take the likeliest token again and again."""
     padded, lengths = columns([source])
-    memory = network.encode(padded, lengths)
-    state, tokens = network.start(memory, 1), [BOS]
+    stepwise = Stepwise(network)
+    memory = stepwise.encode(padded, lengths)
+    state, tokens = stepwise.start(memory, 1), [BOS]
     while len(tokens) < longest:
-        scores = network.step(memory, state, torch.tensor([[tokens[-1]]]))
+        scores = stepwise.step(memory, state, torch.tensor([[tokens[-1]]]))
         state = scores.state
         logits = network.output(scores.features[0, 0])
         allowed = [token for token in range(SIZE) if token not in SYMBOLS.never]
@@ -232,9 +234,7 @@ def test_the_widest_beam_finds_all_that_has_what_is_required(
     seed: int, words: list[list[int]], continuing: tuple[int, ...]
 ) -> None:
     network, required = tiny_network(seed, size=8), Required(words, [continuing] * len(words))
-    texts = [
-        text for text in all_texts((A, B, C, D), 0, 4) if required.progress(text).is_complete
-    ]
+    texts = [text for text in all_texts((A, B, C, D), 0, 4) if required.progress(text).is_complete]
     (found,) = look(network, [[A, C]], Settings(400), Wishes(0, 4, required=required))
     assert_alike(found, brute_force(network, [A, C], texts))
 
