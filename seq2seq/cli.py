@@ -277,6 +277,7 @@ def evaluate(
     from seq2seq.model_folder import load_model
     from seq2seq.parallel.group import meet
     from seq2seq.parallel.launcher import launched
+    from seq2seq.shortlist import Shortlist
     from seq2seq.translation import search_settings
 
     device = _device(place)
@@ -287,11 +288,12 @@ def evaluate(
     else:
         test = evaluation.prepared_test_set(folder, split or "test")
     settings = search_settings(loaded.config, [f"search.beam={beam}"] if beam else [])
+    listed = Shortlist.load(model) if settings.shortlist else None
     baseline: dict[str, Scores] = {}
     if lookup and place.is_first:
         baseline["nearest training source"] = evaluation.lookup_scores(folder, test)
     with launched(place) as place, meet(place) as meeting, meeting.group(device) as group:
-        scores = evaluation.evaluate(loaded, test, settings, group)
+        scores = evaluation.evaluate(loaded, test, settings, group, shortlist=listed)
     if not place.is_first:
         return
     title = f"{test.name}: {len(test.source)} pairs, beam {settings.beam}"
@@ -465,6 +467,25 @@ def _translate_standard_input(model: Path, beam: int | None, window: int | None)
             sys.stdout.buffer.flush()
             if progress is not None:
                 progress.advance(translations.count(b"\n"))
+
+
+@app.command()
+def shortlist(
+    model: ModelFolder,
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder, if not the one trained on.")
+    ] = None,
+) -> None:
+    """Learn which target pieces a source piece makes likely, so that search scores no others.
+
+    The list gets into the model folder, and is used with search.shortlist=true. What it leaves out
+    of the validation set is printed.
+
+    Example: seq2seq shortlist runs/quickstart/model
+    """
+    from seq2seq.shortlist import make_shortlist
+
+    make_shortlist(model, data)
 
 
 @app.command()
