@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from io import TextIOWrapper
 from pathlib import Path
@@ -19,6 +19,7 @@ from seq2seq.terminal import Progress, complain, say, speak_as, use_plain, visib
 if TYPE_CHECKING:
     import torch
 
+    from seq2seq.benchmark.comparison import Measured
     from seq2seq.parallel.place import Place
     from seq2seq.scoring import Scores
 
@@ -41,7 +42,14 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Settings that replace the file's.", metavar="[SECTION.KEY=VALUE]..."),
 ]
+SearchOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Settings that replace the model's.", metavar="[SEARCH.KEY=VALUE]..."),
+]
 ModelFolder = Annotated[Path, typer.Argument(help="Model folder.", metavar="MODEL")]
+Samples = Annotated[int, typer.Option(help="How often each is measured.", min=1)]
+Seconds = Annotated[int, typer.Option(help="Seconds that a sample takes.", min=0, max=3600)]
+Measurements = Annotated[Path | None, typer.Option(help="JSON file for all that was measured.")]
 
 
 def _find_place(devices: int | None) -> "Place":
@@ -340,8 +348,8 @@ def benchmark_train(
             metavar="CONFIG|SECTION.KEY=VALUE",
         ),
     ] = None,
-    samples: Annotated[int, typer.Option(help="How often each is measured.", min=1)] = 10,
-    seconds: Annotated[int, typer.Option(help="Seconds that a sample takes.", min=0, max=3600)] = 5,
+    samples: Samples = 10,
+    seconds: Seconds = 5,
     target: Annotated[
         float | None,
         typer.Option(
@@ -350,9 +358,7 @@ def benchmark_train(
             min=0.0,
         ),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="JSON file for all that was measured.")
-    ] = None,
+    output: Measurements = None,
 ) -> None:
     """Measure training: tokens/s, where a step's time goes, memory, arithmetic.
 
@@ -365,31 +371,119 @@ def benchmark_train(
     with _orderly_end():
         from seq2seq.config_file import load_config
 
-        words = overrides or ()
-        files = [Path(word) for word in versus or () if "=" not in word]
-        changes = [word for word in versus or () if "=" in word]
-        if len(files) > 1:
-            raise UserError("--vs takes one YAML file at most")
-        configs = {"CONFIG": load_config(config, words)}
-        if versus:
-            other = files[0] if files else config
-            changed = {change.partition("=")[0] for change in changes}
-            kept = [word for word in words if word.partition("=")[0] not in changed]
-            configs["--vs"] = load_config(other, [*kept, *changes])
+        chosen = _in_turn("CONFIG", config, overrides or (), versus or (), "YAML file")
+        configs = {name: load_config(path, words) for name, (path, words) in chosen.items()}
         place = _find_place(configs["CONFIG"].trainer.devices)
-        if output is not None and not output.absolute().parent.is_dir():
-            raise UserError(f"{output} can't be written: there is no folder {output.parent}")
-        from seq2seq.benchmark.comparison import run_benchmark, show_results, write_results
+        _check_writable(output)
+        from seq2seq.benchmark.training import measure_training
 
-        measured = run_benchmark(configs, place, samples=samples, seconds=seconds)
-        if not place.is_first:
-            return
-        show_results(measured)
-        if output is not None:
-            write_results(output, measured)
-        if target is not None and not measured.reached >= target:
-            say(f"the median {measured.reached:,.3f} is below the target {target:,}")
-            raise typer.Exit(1)
+        measured = measure_training(configs, place, samples=samples, seconds=seconds)
+        if place.is_first:
+            _conclude(measured, output, target)
+
+
+@benchmarks.command("translate")
+def benchmark_translate(
+    model: ModelFolder,
+    overrides: SearchOverrides = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            help="Text file to translate, packed or not; the test set of the model's data folder if"
+            " not given.",
+            show_default=False,
+        ),
+    ] = None,
+    versus: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vs",
+            help="Measure this in turn, too, and the ratio: another model folder, or a setting that"
+            " replaces MODEL's. May be given several times.",
+            metavar="MODEL|SEARCH.KEY=VALUE",
+        ),
+    ] = None,
+    samples: Samples = 10,
+    seconds: Seconds = 5,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            help="End with status 1 if the median is lower: of MODEL / --vs where that is given,"
+            " else of the sentences/s.",
+            min=0.0,
+        ),
+    ] = None,
+    output: Measurements = None,
+) -> None:
+    """Measure translation: sentences/s, tokens/s, memory, and how long a single sentence takes.
+
+    It translates as `translate` does, in one process, on as many CPU threads (OMP_NUM_THREADS).
+    Tokens are real pieces. After each sample sentences are translated one at a time, 1000 at most
+    in all.
+
+    Compare with models and programs whose translations have other lengths where all have the same,
+    as with search.min_length=20 search.max_length=20.
+
+    Example: seq2seq benchmark translate runs/quickstart/model --vs search.beam=1
+    """
+    with _orderly_end():
+        from seq2seq.parallel.place import Place
+
+        chosen = _in_turn("MODEL", model, overrides or (), versus or (), "model folder")
+        _check_writable(output)
+        from seq2seq.benchmark.translation import measure_translation, prepared_text, read_text
+
+        text = prepared_text(model) if source is None else read_text(source)
+        measured = measure_translation(
+            chosen, text, _device(Place()), samples=samples, seconds=seconds
+        )
+        _conclude(measured, output, target)
+
+
+def _in_turn(
+    name: str, path: Path, words: Sequence[str], versus: Sequence[str], kind: str
+) -> dict[str, tuple[Path, list[str]]]:
+    """Say what is measured in turn, by name: what is read, and the settings that replace its own.
+
+    Args:
+        name: of the first.
+        path: of the first.
+        words: its settings, which the other one has too where `versus` doesn't replace them.
+        versus: settings of the other one, and where it isn't read from the same, its path.
+        kind: of what is read.
+
+    Raises:
+        UserError: there are several paths.
+    """
+    others = [Path(word) for word in versus if "=" not in word]
+    changes = [word for word in versus if "=" in word]
+    if len(others) > 1:
+        raise UserError(f"--vs takes one {kind} at most")
+    chosen = {name: (path, list(words))}
+    if versus:
+        changed = {change.partition("=")[0] for change in changes}
+        kept = [word for word in words if word.partition("=")[0] not in changed]
+        chosen["--vs"] = (others[0] if others else path, [*kept, *changes])
+    return chosen
+
+
+def _check_writable(output: Path | None) -> None:
+    """Refuse a place for results that can't be, before they are measured."""
+    if output is not None and not output.absolute().parent.is_dir():
+        raise UserError(f"{output} can't be written: there is no folder {output.parent}")
+
+
+def _conclude(measured: "Measured", output: Path | None, target: float | None) -> None:
+    """Show what was measured, write it down, and end with 1 where it is below the target."""
+    from seq2seq.benchmark.comparison import show_results, write_results
+
+    show_results(measured)
+    if output is not None:
+        write_results(output, measured)
+    if target is not None and not measured.reached >= target:
+        say(f"the median {measured.reached:,.3f} is below the target {target:,}")
+        raise typer.Exit(1)
 
 
 @app.command()

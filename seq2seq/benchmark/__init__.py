@@ -1,1 +1,1 @@
-"""What training takes on this machine, measured so that anyone can repeat it."""
+"""What training and translation take on this machine, measured so that anyone can repeat it."""

@@ -1,24 +1,31 @@
 """Training as it is, but for validations and checkpoints, with a stopwatch."""
 
-import time
-from collections import defaultdict
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from math import log
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
-import pytorch_lightning as lightning
 import torch
-from torch.utils.data import DataLoader
 
 from seq2seq.benchmark.arithmetic import Weights, Work, best_products
+from seq2seq.benchmark.comparison import Measured, Row, machine, rows_of, take_in_turn
+from seq2seq.benchmark.stopwatch import PARTS, WARM_UP, Stopwatch
 from seq2seq.config import Config, Constant
-from seq2seq.data.batch import Step
 from seq2seq.data.loader import Position
+from seq2seq.data.prepare import prepare
 from seq2seq.data.prepared import PreparedData
-from seq2seq.parallel.device import finish, forget_peak, peak_memory
-from seq2seq.parallel.group import Group
+from seq2seq.errors import UserError
+from seq2seq.parallel.device import (
+    choose_device,
+    compute_deterministically,
+    forget_peak,
+    peak_memory,
+)
+from seq2seq.parallel.group import Group, meet
+from seq2seq.parallel.launcher import launched
+from seq2seq.parallel.place import Place
 from seq2seq.terminal import Progress
 from seq2seq.training.boundary import Boundary
 from seq2seq.training.capacity import Capacity
@@ -33,74 +40,7 @@ from seq2seq.training.stopping import StopRequest
 from seq2seq.training.trainer import make_trainer
 from seq2seq.training.validation import Validator
 
-PARTS = ("wait", "forward", "backward", "optimizer", "frame")
-_WARM_UP = 2  # steps of each sample that aren't counted
 _LEAST = 5  # steps of a sample
-
-
-class Stopwatch(lightning.Callback):
-    """Notes where the time of a step goes."""
-
-    def __init__(self, device: torch.device, *, exact: bool):
-        """Start with nothing.
-
-        Args:
-            device: that computes.
-            exact: wait at each lap until it has done what it was told, which a GPU is otherwise
-                spared; the whole takes longer then.
-        """
-        self._device, self._exact = device, exact
-        self._last = time.perf_counter()
-        self.parts: dict[str, float] = defaultdict(float)
-        self.work = Work()
-
-    def lap(self, part: str) -> None:
-        """Count the time since the last lap to a part of the step."""
-        if self._exact:
-            finish(self._device)
-        now = time.perf_counter()
-        self.parts[part] += now - self._last
-        self._last = now
-
-    def watch(self, loader: DataLoader[Step]) -> "_Watched":
-        """Let a loader be waited for by this watch."""
-        return _Watched(loader, self)
-
-    def on_train_batch_start(
-        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Start a step, all that belongs to the last one being over."""
-        self.lap("frame")
-
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Step, batch_idx: int
-    ) -> None:
-        """End a step; the first ones count for nothing."""
-        if batch_idx + 1 in (_WARM_UP, trainer.num_training_batches):
-            finish(self._device)
-        self.lap("frame")
-        if batch_idx >= _WARM_UP:
-            self.work = self.work.with_step(batch)
-        elif batch_idx + 1 == _WARM_UP:
-            self.parts.clear()
-
-
-class _Watched:
-    """A loader that a stopwatch waits for."""
-
-    def __init__(self, loader: DataLoader[Step], stopwatch: Stopwatch):
-        self._loader, self._stopwatch = loader, stopwatch
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __iter__(self) -> Iterator[Step]:
-        steps = iter(self._loader)
-        for _ in range(len(self)):
-            self._stopwatch.lap("frame")
-            step = next(steps)
-            self._stopwatch.lap("wait")
-            yield step
 
 
 class Sample(NamedTuple):
@@ -162,6 +102,13 @@ class Candidate:
         took = max(self._group.gather(self._train(_LEAST, exact=False).seconds)) / _LEAST
         self.steps = max(_LEAST, round(seconds / took))
 
+    def take(self) -> "Result":
+        """Take a sample, and what products reach before and after it; all must call it."""
+        before = self.products()
+        samples = self._group.gather(self.sample())
+        products = self._group.gather((before + self.products()) / 2)
+        return result_of(samples, products)
+
     def sample(self) -> Sample:
         """Train some steps; where a part of them is to be told from another, a few more."""
         forget_peak(self._device)
@@ -192,7 +139,7 @@ class Candidate:
         stopwatch = Stopwatch(self._device, exact=exact)
         self._module.lap = stopwatch.lap
         loader = new_loader(
-            config, self._steps, place, self._device, state.position, _WARM_UP + number
+            config, self._steps, place, self._device, state.position, WARM_UP + number
         )
         with self._folder.held(self._group), self._reporting(number) as report:
             boundary = Boundary(
@@ -297,3 +244,104 @@ def result_of(samples: Sequence[Sample], products: Sequence[float]) -> Result:
         best,
         max(sample.memory for sample in samples),
     )
+
+
+_ROWS: dict[str, Row] = {
+    "real tokens/s": (lambda it: it.tokens, ",.0f"),
+    "  source": (lambda it: it.source_tokens, ",.0f"),
+    "  target": (lambda it: it.target_tokens, ",.0f"),
+    "padded tokens/s": (lambda it: it.positions, ",.0f"),
+    "ms a step": (lambda it: it.milliseconds["step"], ",.2f"),
+    "arithmetic, real": (lambda it: 100 * it.useful, ".1f"),
+    "arithmetic, padded": (lambda it: 100 * it.computed, ".1f"),
+    "products, TFLOP/s": (lambda it: it.products / 1e12, ".3g"),
+    "memory of a process, GiB": (lambda it: it.memory / 2**30, ".2f"),
+}
+"""Arithmetic is in % of square products' rate."""
+
+
+def measure_training(
+    configs: Mapping[str, Config], place: Place, *, samples: int, seconds: int
+) -> Measured:
+    """Train each config for a while, in turn; their data is prepared first if need be.
+
+    Args:
+        configs: one or two, by names; the first one says how many processes there are.
+        place: of this process; the others are started where nobody has.
+        samples: of each config.
+        seconds: that a sample takes.
+
+    Raises:
+        UserError: the data can't be prepared, the device lacks a precision, or the configs want
+            other devices.
+    """
+    first, *others = (config.trainer for config in configs.values())
+    for key in ("accelerator", "devices", "threads", "deterministic"):
+        if any(getattr(other, key) != getattr(first, key) for other in others):
+            raise UserError(
+                f"`trainer.{key}` must be the same for both, since they are measured in turn by the"
+                " same processes"
+            )
+    device = choose_device(first.accelerator, place)
+    for config in configs.values():
+        choose_precision(config.trainer.precision, device)
+    if first.deterministic:
+        compute_deterministically()
+    with launched(place) as place, meet(place, timeout=first.timeout) as meeting:
+        meeting.wait_for_first("preparing the data")
+        for config in configs.values():
+            if place.is_first:
+                prepare(config)
+        meeting.tell_ready()
+        with meeting.group(device) as group:
+            return _measure(configs, group, device, samples=samples, seconds=seconds)
+
+
+def _measure(
+    configs: Mapping[str, Config],
+    group: Group,
+    device: torch.device,
+    *,
+    samples: int,
+    seconds: int,
+) -> Measured:
+    with TemporaryDirectory(prefix="seq2seq-benchmark-") as own:
+        folder = Path(group.share(own))
+        candidates = {
+            name: Candidate(name, config, group, device, folder / str(number))
+            for number, (name, config) in enumerate(configs.items())
+        }
+        for candidate in candidates.values():
+            candidate.fill(seconds)
+        results = take_in_turn({name: it.take for name, it in candidates.items()}, samples)
+        group.gather(None)  # the folder is the first process's
+    settings = {name: candidate.settings for name, candidate in candidates.items()}
+    facts = machine(device, "torch", "pytorch-lightning")
+    return Measured(
+        title=f"median of {samples} samples (range)",
+        rows=_rows(results, settings),
+        rates={name: [it.tokens for it in taken] for name, taken in results.items()},
+        unit="real tokens/s",
+        record={
+            "machine": facts | {"processes": group.place.world_size},
+            "configs": {name: config.model_dump(mode="json") for name, config in configs.items()},
+            "settings": settings,
+            "results": {name: [it._asdict() for it in taken] for name, taken in results.items()},
+        },
+    )
+
+
+def _rows(
+    results: Mapping[str, Sequence[Result]], settings: Mapping[str, Mapping[str, object]]
+) -> list[list[str]]:
+    milliseconds = next(iter(results.values()))[0].milliseconds
+    parts: dict[str, Row] = {
+        f"  {part}, ms": (lambda it, part=part: it.milliseconds[part], ".2f")
+        for part in milliseconds
+        if part != "step"
+    }
+    chosen = [
+        [name, *(str(values[name]) for values in settings.values())]
+        for name in ("precision", "tokens_per_device")
+    ]
+    return rows_of(results, _ROWS) + rows_of(results, parts) + chosen

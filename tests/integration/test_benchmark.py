@@ -1,11 +1,15 @@
 """`seq2seq benchmark`, on a corpus on which a step takes next to no time."""
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from seq2seq.config_file import load_config
+from seq2seq.data.prepared import PreparedData
+from seq2seq.model_folder import Model, new_network, save_model
 from tests.integration.conftest import Command, make_config, prepared
 from tests.integration.processes import ranks, run_all
 
@@ -17,6 +21,16 @@ PARTS = {"step", "wait", "forward", "backward", "optimizer", "frame"}
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A config as a file, with the data prepared."""
     return prepared(make_config(tmp_path_factory.mktemp("benchmark")))
+
+
+@pytest.fixture(scope="module")
+def model(settings: Path) -> Path:
+    """The folder of a model that has learned nothing, beside the data with its test set."""
+    config = load_config(settings)
+    vocabularies = PreparedData.open(config.data.folder).vocabularies
+    folder = settings.with_name("model")
+    save_model(folder, Model(new_network(config, vocabularies), vocabularies, config, {"step": 0}))
+    return folder
 
 
 def test_two_configs_are_measured_in_turn_and_nothing_is_left(
@@ -92,3 +106,82 @@ def test_what_cannot_be_measured_is_refused(
     assert ended.status == 2
     assert sentence in ended.messages
     assert ended.output == ""
+
+
+def test_translation_with_two_settings_is_measured_in_turn(
+    model: Path, tmp_path: Path, command: Command
+) -> None:
+    output = tmp_path / "measured.json"
+    words = ("search.beam=3", "search.length_penalty=0", "--vs", "search.beam=1", "--target", "0")
+    ended = command("benchmark", "translate", model, *words, *QUICK, "--output", output)
+    assert ended.status == 0, ended.messages
+    assert "test of " in ended.output
+    assert "20 sentences: median of 2 samples (range)" in ended.output
+    for row in ("target tokens/s", "memory, GiB", "a single sentence, p99, ms", "sentencepiece 0."):
+        assert row in ended.output
+    assert "MODEL / --vs: " in ended.output
+    measured = json.loads(output.read_text())
+    assert measured["text"]["lines"] == 20
+    search = {name: (it["beam"], it["length_penalty"]) for name, it in measured["search"].items()}
+    assert search == {"MODEL": (3, 0), "--vs": (1, 0)}
+    for taken in measured["results"].values():
+        assert sum(len(sample["alone"]) for sample in taken) == 20
+
+
+def test_all_translations_can_have_one_length(
+    model: Path, tmp_path: Path, command: Command
+) -> None:
+    text = tmp_path / "text"
+    text.write_text("The dog sees the cat.\nA\n" + 20 * "The man likes the tree. " + "\n")
+    words = ("search.min_length=20", "search.max_length=20", "--input", text)
+    ended = command("benchmark", "translate", model, *words, *QUICK)
+    assert ended.status == 0, ended.messages
+    (row,) = (line for line in ended.output.splitlines() if "tokens of a sentence" in line)
+    assert row.endswith("  20.00 (20.00 to 20.00)")
+
+
+def test_another_model_and_another_text_are_measured(
+    model: Path, tmp_path: Path, command: Command
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    text = tmp_path / "text"
+    text.write_text("The dog sees the cat.\n\nThe man likes the tree.\n")
+    words = ("--vs", other, "--input", text, "--target", "1e9")
+    ended = command("benchmark", "translate", model, *words, *QUICK)
+    assert ended.status == 1
+    assert "is below the target" in ended.messages
+    assert f"{text}, 2 sentences" in ended.output
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--vs", "one", "--vs", "other"), "--vs takes one model folder at most"),
+        (("--vs", "missing"), "missing is no model folder"),
+        (("search.beams=2",), "did you mean 'search.beam'"),
+        (("--vs", "search.beam=0"), "search.beam"),
+        (("--input", "missing.txt"), "missing.txt"),
+        (("--output", "missing/measured.json"), "there is no folder missing"),
+    ],
+)
+def test_translation_that_cannot_be_measured_is_refused(
+    model: Path, command: Command, words: tuple[str, ...], sentence: str
+) -> None:
+    ended = command("benchmark", "translate", model, *QUICK, *words)
+    assert ended.status == 2
+    assert sentence in ended.messages
+    assert ended.output == ""
+
+
+def test_without_a_test_set_a_text_is_asked_for(
+    model: Path, tmp_path: Path, command: Command
+) -> None:
+    config = load_config(model.with_name("config.yaml"), [f"data.folder={tmp_path / 'gone'}"])
+    vocabularies = PreparedData.open(model.with_name("data")).vocabularies
+    moved = tmp_path / "model"
+    save_model(moved, Model(new_network(config, vocabularies), vocabularies, config, {}))
+    ended = command("benchmark", "translate", moved, *QUICK)
+    assert ended.status == 2
+    assert "gone, the data folder of " in ended.messages
+    assert "has no test set to translate: give a text with --input" in ended.messages

@@ -5,8 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from seq2seq.benchmark.arithmetic import Weights, Work, best_products
-from seq2seq.benchmark.comparison import Measured
-from seq2seq.benchmark.training import Result, Sample, result_of
+from seq2seq.benchmark.training import Sample, result_of
 from seq2seq.config import ModelConfig
 from seq2seq.data.batch import Step
 from tests.builders import batch_of, logits_of, tiny_network, variant
@@ -56,16 +55,6 @@ def test_processes_together_are_as_fast_as_the_slowest() -> None:
     assert result.milliseconds == {"step": 400, "wait": 2, "forward": 50}
     assert (result.useful, result.computed) == (6000 / 4 / 3000, 8000 / 4 / 3000)
     assert (result.products, result.memory) == (3000, 7)
-
-
-def test_two_configs_are_compared_sample_by_sample() -> None:
-    def taken(*seconds: float) -> list[Result]:
-        return [result_of([sample(each, 200, 200)], [1.0]) for each in seconds]
-
-    two = Measured({}, {}, {}, {"one": taken(1, 2, 5), "other": taken(2, 8, 5)})
-    assert two.ratios == [2, 4, 1]
-    assert two.reached == 2
-    assert Measured({}, {}, {}, {"one": taken(1, 2, 5)}).reached == 450
 
 
 def test_square_products_reach_something() -> None:
