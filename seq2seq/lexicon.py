@@ -74,19 +74,24 @@ class _Block(NamedTuple):
 
 
 def learn_lexicon(
-    source: Column, target: Column, *, advance: Callable[[int], None] = lambda pieces: None
+    source: Column,
+    target: Column,
+    *,
+    iterations: int = ITERATIONS,
+    advance: Callable[[int], None] = lambda pieces: None,
 ) -> Lexicon:
     """Learn how likely source pieces become target pieces.
 
     Brown et al., "The Mathematics of Statistical Machine Translation" (1993), section 4.1: model 1
     by expectation maximisation, without the empty word that explains what no source piece does.
     What a place adds to the counts depends on what is known of its target piece alone, so the
-    text is gone through piece by piece, and whole tables are there for some of them at a time.
+    text is gone through piece by piece, with a whole table for some of them at a time.
 
     Args:
         source: of at least one sentence, none of them empty.
         target: the translations, none of them empty.
-        advance: is told the number of target pieces gone through; `ITERATIONS` + 1 times all.
+        iterations: of expectation maximisation.
+        advance: is told the number of target pieces gone through; `iterations` + 1 times all.
     """
     width = int(source.ids.max()) + 1
     blocks = _blocks(source, target, width)
@@ -95,7 +100,7 @@ def learn_lexicon(
         known.append(numpy.unique(block.cells(source.ids, width)[0]))
         advance(len(block.pieces))
     probability = [numpy.ones(len(codes)) for codes in known]  # whatever is the same for all
-    for _ in range(ITERATIONS):
+    for _ in range(iterations):
         counts: list[Numbers] = []
         for block, codes, likely in zip(blocks, known, probability, strict=True):
             counts.append(_expected(block.cells(source.ids, width), codes, likely))
@@ -133,10 +138,11 @@ def _blocks(source: Column, target: Column, width: int) -> list[_Block]:
 
 
 def _expected(cells: tuple[Integers, Integers], codes: Integers, likely: Numbers) -> Numbers:
-    """Count how often each known pair of pieces is to be expected, equations 17 and 18."""
+    """Count how often each known pair of pieces is to be expected (equation 17)."""
     found, places = cells
     table = numpy.zeros(int(codes[-1]) + 1)
     table[codes] = likely
     shares = table[found]
     shares /= numpy.bincount(places, shares)[places]
-    return numpy.bincount(found, weights=shares)[codes]
+    counts: Any = numpy.bincount(found, shares)  # Any, since numpy types it as without weights
+    return counts[codes]
