@@ -51,6 +51,22 @@ class Claims:
             with suppress(OSError):  # whoever comes next finds out that this process is gone
                 lease.release()
 
+    @contextmanager
+    def take_over(self, name: str) -> Generator[bool]:
+        """Claim as `take` does, and what an owner elsewhere has who gives no sign of life, too.
+
+        Raises:
+            UserError: nothing can be written in the folder.
+        """
+        while True:
+            with self.take(name) as is_ours:
+                if is_ours:
+                    yield True
+                    return
+            if name not in self.wait([name]):
+                yield False
+                return
+
     def wait(self, names: Iterable[str]) -> set[str]:
         """Watch other processes' claims until each has shown a sign of life or come to its end.
 

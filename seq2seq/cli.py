@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
@@ -14,7 +14,7 @@ import typer
 
 from seq2seq import __version__
 from seq2seq.errors import CommonError, LostProcessError, UserError
-from seq2seq.terminal import Progress, complain, say, speak_as, use_plain, visible
+from seq2seq.terminal import complain, say, speak_as, use_plain, visible
 
 if TYPE_CHECKING:
     import torch
@@ -47,9 +47,14 @@ SearchOverrides = Annotated[
     typer.Argument(help="Settings that replace the model's.", metavar="[SEARCH.KEY=VALUE]..."),
 ]
 ModelFolder = Annotated[Path, typer.Argument(help="Model folder.", metavar="MODEL")]
+Beam = Annotated[int | None, typer.Option(help="The same as search.beam=N.", min=1, metavar="N")]
 Samples = Annotated[int, typer.Option(help="How often each is measured.", min=1)]
 Seconds = Annotated[int, typer.Option(help="Seconds that a sample takes.", min=0, max=3600)]
 Measurements = Annotated[Path | None, typer.Option(help="JSON file for all that was measured.")]
+
+
+def _with_beam(overrides: list[str] | None, beam: int | None) -> list[str]:
+    return [*(overrides or ()), *([] if beam is None else [f"search.beam={beam}"])]
 
 
 def _find_place(devices: int | None) -> "Place":
@@ -254,6 +259,7 @@ def _check_test_set(
 @app.command()
 def evaluate(
     model: ModelFolder,
+    overrides: SearchOverrides = None,
     split: Annotated[
         Literal["test", "validation"] | None,
         typer.Option(help="Set of the data folder; test if not given."),
@@ -263,7 +269,7 @@ def evaluate(
     ] = None,
     source: Annotated[Path | None, typer.Option(help="Text file to translate instead.")] = None,
     reference: Annotated[Path | None, typer.Option(help="Its reference translations.")] = None,
-    beam: Annotated[int | None, typer.Option(help="Beam size, if not the model's.", min=1)] = None,
+    beam: Beam = None,
     lookup: Annotated[
         bool, typer.Option("--lookup", help="Score the nearest training sentence as well.")
     ] = False,
@@ -281,21 +287,21 @@ def evaluate(
     _check_test_set(split, data, source, reference, lookup=lookup)
     place = _find_place(devices)
     from seq2seq import evaluation
+    from seq2seq.config_file import search_settings
     from seq2seq.model_card import add_test_scores
     from seq2seq.model_folder import load_model
     from seq2seq.parallel.group import meet
     from seq2seq.parallel.launcher import launched
     from seq2seq.shortlist import Shortlist
-    from seq2seq.translation import search_settings
 
     device = _device(place)
     loaded = load_model(model, device=device)
+    settings = search_settings(loaded.config, _with_beam(overrides, beam), name=str(model))
     folder = data or loaded.config.data.folder
     if source and reference:
         test = evaluation.text_test_set(source, reference, loaded.config.data.target)
     else:
         test = evaluation.prepared_test_set(folder, split or "test")
-    settings = search_settings(loaded.config, [f"search.beam={beam}"] if beam else [])
     listed = Shortlist.load(model) if settings.shortlist else None
     baseline: dict[str, Scores] = {}
     if lookup and place.is_first:
@@ -504,22 +510,79 @@ def compare(
 @app.command()
 def translate(
     model: ModelFolder,
+    overrides: SearchOverrides = None,
     source: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--input", help="Text file to translate instead, packed or not.", show_default=False
+            "--input",
+            help="Text, packed or not, JSON lines, a table, or hub:NAME[[:CONFIGURATION]:SPLIT];"
+            " standard input if not given.",
+            metavar="FILE",
+            show_default=False,
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="File for its translations, which any number of processes make."),
+        typer.Option(
+            help="File that any number of processes make; standard output if not given.",
+            metavar="FILE",
+        ),
     ] = None,
-    beam: Annotated[int | None, typer.Option(help="Beam size, if not the model's.", min=1)] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Write JSON lines, as to FILE.jsonl anyway.")
+    ] = False,
+    json_input: Annotated[
+        bool, typer.Option("--json-input", help="Standard input has JSON lines.")
+    ] = False,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of the text; `text` or the language's code if not given.", metavar="NAME"
+        ),
+    ] = None,
+    alignment: Annotated[
+        bool, typer.Option("--alignment", help="Write which source piece each piece comes from.")
+    ] = False,
+    score: Annotated[
+        bool, typer.Option("--score", help="Score translations that stand beside their sources.")
+    ] = False,
+    prefix: Annotated[
+        str, typer.Option(help="What translations begin with.", metavar="TEXT", show_default=False)
+    ] = "",
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What translations must have. May be given several times.", metavar="WORDS"
+        ),
+    ] = None,
+    avoid: Annotated[
+        list[str] | None,
+        typer.Option(help="What they may not have. May be given several times.", metavar="WORDS"),
+    ] = None,
+    ensemble: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A model of the same vocabulary that translates as well. May be given several"
+            " times.",
+            metavar="MODEL",
+        ),
+    ] = None,
+    beam: Beam = None,
     window: Annotated[
         int | None, typer.Option(help="Lines translated together; 1024 if not given.", min=1)
     ] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="Processes that share the file, on a GPU each.", min=1)
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on after the last whole window; a file does so anyway."),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an output that is there.")
+    ] = False,
 ) -> None:
-    """Translate standard input to standard output, or a file to a file: a line for each line.
+    """Translate standard input or a file to standard output or a file: a line for each line.
 
     Files are translated by as many processes as are started with the same command, at whatever
     time, on machines that share a disk; each takes parts that no other one has, and the last one
@@ -528,39 +591,30 @@ def translate(
     Example: seq2seq translate runs/quickstart/model < in.txt > out.txt
 
     Example: seq2seq translate runs/quickstart/model --input in.txt.gz --output out.txt
+
+    Example: seq2seq translate runs/quickstart/model search.beam=8 search.nbest=4 --json < in.txt
     """
-    if (source is None) != (output is None):
-        raise UserError("--input and --output must be given together")
-    if source is None or output is None:
-        _translate_standard_input(model, beam, window)
-        return
-    device = _device(_find_place(None))
-    from seq2seq.shared_translation import translate_file
-    from seq2seq.translation import WINDOW
+    place = _find_place(devices)
+    from seq2seq.translation import Request
+    from seq2seq.translation_job import Job, run
 
-    translate_file(model, source, output, device=device, beam=beam, window=window or WINDOW)
-
-
-def _translate_standard_input(model: Path, beam: int | None, window: int | None) -> None:
-    from seq2seq.parallel.place import Place
-    from seq2seq.translation import WINDOW, Translator, translate_stream
-
-    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
-        raise UserError("there is no standard input to translate: give some with < FILE")
-    translator = Translator.load(
-        model, overrides=[f"search.beam={beam}"] if beam else [], device=_device(Place())
+    job = Job(
+        model=model,
+        source=source,
+        output=output,
+        overrides=_with_beam(overrides, beam),
+        ensemble=ensemble or (),
+        column=column,
+        has_json=json_input,
+        json=json,
+        alignment=alignment,
+        score=score,
+        common=Request("", prefix, tuple(require or ()), tuple(avoid or ())),
+        window=window,
+        resume=resume,
+        overwrite=overwrite,
     )
-    # A person typing wants each answer at once.
-    window = window or (1 if sys.stdin.isatty() else WINDOW)
-    windows = translate_stream(translator, sys.stdin.buffer, window=window)
-    # No bar between lines that a person types or reads.
-    watched = sys.stdin.isatty() or sys.stdout.isatty()
-    with nullcontext() if watched else Progress("translating", total=0, unit="lines") as progress:
-        for translations in windows:
-            sys.stdout.buffer.write(translations)
-            sys.stdout.buffer.flush()
-            if progress is not None:
-                progress.advance(translations.count(b"\n"))
+    run(job, place, _device(place))
 
 
 @app.command()

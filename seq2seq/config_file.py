@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from seq2seq.config import Config, Section
+from seq2seq.config import Config, SearchConfig, Section
 from seq2seq.config_mistakes import (
+    COMMAND_LINE,
     WHOLE_FILE,
     Mistake,
     Plain,
@@ -89,6 +90,33 @@ def parse_config(text: str, *, name: str, overrides: Sequence[str] = ()) -> Conf
     if config is None or mistakes:
         raise as_error(mistakes, name)
     return config
+
+
+def search_settings(config: Config, overrides: Sequence[str], *, name: str) -> SearchConfig:
+    """Let the command line's `search.key=value` win over a model's own settings of search.
+
+    Args:
+        config: the model's.
+        overrides: as in `load_config`, but of the section `search` alone.
+        name: stands for the model in messages.
+
+    Raises:
+        ConfigError: naming every mistake.
+    """
+    mistakes: list[Mistake] = []
+    commands = read_overrides(overrides, mistakes)
+    own = as_given(config.model_dump(mode="json", include={"search"}), WHOLE_FILE)
+    given = _merge(own, commands, config)
+    assert isinstance(given.value, dict)
+    for section in [name for name in given.value if name in Config.model_fields]:
+        if section != "search":
+            text = "is the model's own; settings of `search` alone may be given here"
+            mistakes.append(Mistake(COMMAND_LINE, section, text))
+            del given.value[section]
+    checked = _Check(given, mistakes).config(None)
+    if checked is None or mistakes:
+        raise as_error(mistakes, name)
+    return checked.search
 
 
 def _merge(file: Given, commands: Given, default: Any) -> Given:

@@ -2,8 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +10,11 @@ import numpy
 import torch
 from torch import Tensor
 
-from seq2seq.config import Config, SearchConfig
-from seq2seq.config_file import dump_config, parse_config
+from seq2seq.config import SearchConfig
+from seq2seq.config_file import search_settings
 from seq2seq.data.batch import pad
 from seq2seq.data.plan import by_length
-from seq2seq.errors import DataError, ModelError, UserError
+from seq2seq.errors import ModelError, UserError
 from seq2seq.model.network import Network
 from seq2seq.model.stepwise import Stepwise
 from seq2seq.model_folder import load_model
@@ -28,6 +27,7 @@ from seq2seq.search.hypothesis import Hypothesis, Scoring
 from seq2seq.search.rules import Wishes
 from seq2seq.search.scorer import Ensemble, Scorer, Symbols
 from seq2seq.search.shortlisted import Shortlisted
+from seq2seq.sentence_split import split_long
 from seq2seq.shortlist import Shortlist
 from seq2seq.target_words import Asked, TargetWords, kept
 from seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabularies, blank
@@ -160,7 +160,7 @@ class Translator:
             ConfigError: an override is wrong.
         """
         model = load_model(Path(folder), device=device)
-        settings = search_settings(model.config, overrides)
+        settings = search_settings(model.config, overrides, name=str(folder))
         others = [load_model(Path(other), device=device) for other in ensemble]
         for other, path in zip(others, ensemble, strict=True):
             if other.vocabularies.digest != model.vocabularies.digest:
@@ -204,7 +204,22 @@ class Translator:
         return Work(len(requests), parts, batches)
 
     def _cut(self, line: int, request: Request, source: list[int]) -> list[Part]:
-        return [Part(line, request, source)]
+        limit = self.settings.max_source_length
+        if len(source) <= limit:
+            return [Part(line, request, source)]
+        texts = [
+            part for part in split_long(request.text, self._count, limit) if not blank(part.text)
+        ]
+        sources = self.vocabularies.source.encode([text for text, _ in texts])
+        later = request._replace(prefix="", require=())  # what is asked for once, the first one has
+        requests = [request, *[later] * (len(texts) - 1)]
+        return [
+            Part(line, request._replace(text=text), source, " " if space else "")
+            for request, (text, space), source in zip(requests, texts, sources, strict=True)
+        ]
+
+    def _count(self, text: str) -> int:
+        return len(self.vocabularies.source.encode([text])[0])
 
     def _is_worded(self, part: Part) -> bool:
         request = part.request
@@ -440,13 +455,6 @@ def _join(parts: Sequence[tuple[Translation, str]]) -> Translation:
     )
 
 
-def search_settings(config: Config, overrides: Sequence[str]) -> SearchConfig:
-    """Take a model's own search settings, but for what replaces them."""
-    return parse_config(
-        dump_config(config), name="the model's config.json", overrides=overrides
-    ).search
-
-
 def _chosen_type(precision: str, device: torch.device) -> torch.dtype | None:
     """Choose what is computed in; nothing means what the weights are in.
 
@@ -473,35 +481,3 @@ def _in_search_terms(settings: SearchConfig) -> Settings:
         block_ngrams=settings.block_ngrams,
         repetition_penalty=settings.repetition_penalty,
     )
-
-
-def translated_text(translator: Translator, lines: Sequence[str]) -> bytes:
-    """Translate lines to as many, each ended by a line feed."""
-    return "".join(found.text + "\n" for found in translator.translate(lines)).encode()
-
-
-def translate_stream(
-    translator: Translator, lines: Iterable[bytes], *, window: int = WINDOW
-) -> Iterator[bytes]:
-    """Translate UTF-8 lines, a window of them at a time, so that input of any size fits.
-
-    Yields:
-        The translations of each window: as many lines, each ended by a line feed.
-
-    Raises:
-        DataError: a line is not UTF-8; all windows before its own have been given.
-    """
-    rest, start = iter(lines), 1
-    while chosen := list(islice(rest, window)):
-        yield translated_text(translator, _decoded(chosen, start))
-        start += len(chosen)
-
-
-def _decoded(lines: Sequence[bytes], start: int) -> list[str]:
-    texts: list[str] = []
-    for number, line in enumerate(lines, start):
-        try:
-            texts.append(line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise DataError(f"line {number} of the input is not UTF-8: convert it first") from error
-    return texts

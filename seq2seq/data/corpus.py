@@ -10,7 +10,7 @@ from functools import cached_property
 from glob import iglob
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from seq2seq.config import DataConfig, HubCorpus, SampleCorpus, TableCorpus, TextCorpus
 from seq2seq.data.rows import Side, Sides, needed_columns, pairs_of
@@ -150,8 +150,15 @@ class _Hub:
         return self._splits[split] is not None
 
     def pairs(self, split: Split) -> Pairs:
-        rows = self._load(cast(str, self._splits[split]))
-        name, sides = f"the data set '{self._corpus.name}'", _sides(self._data, self._corpus)
+        corpus = self._corpus
+        rows = load_set(
+            corpus.name,
+            corpus.configuration,
+            self._splits[split],
+            revision=corpus.revision,
+            otherwise="local files are read with data.corpus.kind=text or table",
+        )
+        name, sides = f"the data set '{corpus.name}'", _sides(self._data, corpus)
         # Other columns may be pictures or sound, which would be decoded for nothing.
         columns = needed_columns(rows.column_names, sides, name)
         return pairs_of(rows.select_columns(columns), sides, name)
@@ -161,22 +168,41 @@ class _Hub:
         files = (path for path in sorted(folder.rglob("*")) if path.is_file())
         return _digests(path for path in files if not _hidden(path.relative_to(folder)))
 
-    def _load(self, split: str) -> Any:
-        import datasets  # slow to import; only this kind of corpus needs it
-        from datasets.exceptions import DatasetsError
 
-        corpus = self._corpus
-        datasets.disable_progress_bars()
-        try:
-            return datasets.load_dataset(  # pyright: ignore[reportUnknownMemberType]
-                corpus.name, corpus.configuration, split=split, revision=corpus.revision
-            )
-        except (OSError, ValueError, DatasetsError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise DataError(
-                f"split '{split}' of the data set '{corpus.name}' can't be loaded: {reason}"
-                " (local files are read with data.corpus.kind=text or table)"
-            ) from error
+def load_set(
+    name: str,
+    configuration: str | None,
+    split: str | None,
+    *,
+    revision: str | None = None,
+    otherwise: str,
+) -> Any:
+    """Load a data set of the Hub, or a folder in its layout: a split of it, else all by name.
+
+    Args:
+        name: of the set, or of the folder.
+        configuration: of the set, if it has several.
+        split: as `datasets` writes it, such as `train[:1000]`.
+        revision: branch, tag or commit.
+        otherwise: what an error says of how other files are read.
+
+    Raises:
+        DataError: it can't be loaded.
+    """
+    import datasets  # slow to import; only this kind of corpus needs it
+    from datasets.exceptions import DatasetsError
+
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(  # pyright: ignore[reportUnknownMemberType]
+            name, configuration, split=split, revision=revision
+        )
+    except (OSError, ValueError, DatasetsError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        which = "" if split is None else f"split '{split}' of "
+        raise DataError(
+            f"{which}the data set '{name}' can't be loaded: {reason} ({otherwise})"
+        ) from error
 
 
 def _sides(data: DataConfig, corpus: HubCorpus | TableCorpus) -> Sides:

@@ -1,14 +1,31 @@
-"""Rows of named columns → pairs: the column, or the part of `translation`, that holds a side."""
+"""Rows of named columns → texts: the column, or the part of `translation`, that holds a side."""
 
 import reprlib
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from seq2seq.data.text_files import Pairs
 from seq2seq.errors import DataError
 
 _TRANSLATION = "translation"
-_REMEDY = "set data.corpus.source_column and target_column"
+
+
+class Advice(NamedTuple):
+    """What errors say of how to name the columns."""
+
+    column: str
+    """Where there is no column for a side."""
+    language: str
+    """Where the column `translation` has no text in a side's language."""
+    header: str
+    """What follows on "the first line must name the columns"."""
+
+
+OF_CONFIG = Advice(
+    column="set data.corpus.source_column and target_column",
+    language=("set data.source and data.target, or data.corpus.source_column and target_column"),
+    header=" unless data.corpus.header is false",
+)
 
 
 class Side(NamedTuple):
@@ -19,11 +36,13 @@ class Side(NamedTuple):
 
     language: str
     column: str | None = None
+    usual: tuple[str, ...] = ()
+    """Columns that are looked for before the language's code, unless one is asked for."""
 
     @property
-    def named(self) -> str:
-        """The column that holds this side's text alone, where there is such a column."""
-        return self.language if self.column is None else self.column
+    def names(self) -> tuple[str, ...]:
+        """The columns that would hold this side's text alone, the first that is there counts."""
+        return (*self.usual, self.language) if self.column is None else (self.column,)
 
     def by_default(self, column: str) -> "Side":
         """Look in this column, unless another is asked for."""
@@ -31,8 +50,9 @@ class Side(NamedTuple):
 
     def column_in(self, columns: Container[str]) -> str | None:
         """Choose the column among those of a table or a row; none if it has none for this side."""
-        if self.named in columns:
-            return self.named
+        for name in self.names:
+            if name in columns:
+                return name
         return _TRANSLATION if self.column is None and _TRANSLATION in columns else None
 
 
@@ -40,15 +60,20 @@ Sides = tuple[Side, Side]
 
 
 def needed_columns(
-    columns: Sequence[str], sides: Sides, name: str, known: str | None = None
+    columns: Sequence[str],
+    sides: Sequence[Side],
+    name: str,
+    known: str | None = None,
+    advice: Advice = OF_CONFIG,
 ) -> list[str]:
-    """Choose the columns of a table that hold its pairs.
+    """Choose the columns of a table that hold its texts.
 
     Args:
         columns: the columns it has.
         sides: what is looked for.
         name: what an error calls the table.
         known: what an error says of its columns, if not their names.
+        advice: what an error says of a remedy.
 
     Raises:
         DataError: there is none for a side, or several of the same name.
@@ -58,33 +83,47 @@ def needed_columns(
         column = side.column_in(columns)
         if column is None:
             known = known or f"it has {', '.join(columns)}"
-            raise DataError(f"{name} has no column '{side.named}'; {known}: {_REMEDY}")
+            raise DataError(f"{name} has no column {_either(side)}; {known}: {advice.column}")
         if columns.count(column) > 1:
             raise DataError(f"{name} has several columns '{column}': one must be named otherwise")
         needed.add(column)
     return sorted(needed)
 
 
+def _either(side: Side) -> str:
+    return " or ".join(f"'{name}'" for name in side.names)
+
+
 def pairs_of(rows: Iterable[Mapping[str, Any]], sides: Sides, name: str) -> Pairs:
-    """Take the pairs out of a table's rows; where a row lacks a side, that side is empty.
+    """Take the pairs out of a table's rows, as `texts_of` does."""
+    return ((source, target) for source, target in texts_of(rows, sides, name))
+
+
+def texts_of(
+    rows: Iterable[Mapping[str, Any]],
+    sides: Sequence[Side],
+    name: str,
+    advice: Advice = OF_CONFIG,
+) -> Iterator[list[str]]:
+    """Take the text of each side out of a table's rows; empty where a row lacks a side.
 
     Raises:
         DataError: a row holds something other than text, or no row has a side.
     """
-    source, target = (_Reader(side, name) for side in sides)
+    readers = [SideReader(side, name, advice) for side in sides]
     row = None
     for number, row in enumerate(rows, start=1):
-        yield source.text(row, number), target.text(row, number)
+        yield [reader.text(row, number) for reader in readers]
     if row is not None:
-        source.check()
-        target.check()
+        for reader in readers:
+            reader.check()
 
 
-class _Reader:
+class SideReader:
     """Takes one side's text out of rows, and knows in the end whether any row had it."""
 
-    def __init__(self, side: Side, name: str):
-        self._side, self._name = side, name
+    def __init__(self, side: Side, name: str, advice: Advice):
+        self._side, self._name, self._advice = side, name, advice
         self._found = self._translated = False
         self._columns: set[str] = set()
         self._languages: set[str] = set()
@@ -95,7 +134,7 @@ class _Reader:
         if column is None:
             self._columns.update(row)
             return ""
-        if column == self._side.named:
+        if column in self._side.names:
             self._found, value = True, row[column]
         else:
             value = self._translation(row[_TRANSLATION], number)
@@ -114,11 +153,12 @@ class _Reader:
             known = ", ".join(sorted(self._languages)) or "no language"
             raise DataError(
                 f"{self._name} has no '{self._side.language}' in `{_TRANSLATION}`; it has {known}:"
-                f" set data.source and data.target, or {_REMEDY.removeprefix('set ')}"
+                f" {self._advice.language}"
             )
         known = ", ".join(sorted(self._columns)) or "none"
         raise DataError(
-            f"{self._name} has no column '{self._side.named}'; it has {known}: {_REMEDY}"
+            f"{self._name} has no column {_either(self._side)}; it has {known}:"
+            f" {self._advice.column}"
         )
 
     def _translation(self, cell: Any, number: int) -> Any:

@@ -24,6 +24,7 @@ Pairs = Iterator[tuple[str, str]]
 PACKED = {".gz": "gzip", ".xz": "xz", ".bz2": "bzip2", ".zst": "zstd"}
 _FORMATS = {**PACKED, ".parquet": "Parquet", ".arrow": "Arrow"}
 _CHUNK = 1 << 16
+_BLOCK = 1 << 20
 
 
 def ending(path: Path) -> str:
@@ -135,13 +136,35 @@ def read_lines(path: Path) -> Iterator[str]:
 
 def read_whole_lines(path: Path) -> Iterator[str]:
     """Go through a text file's lines as `read_lines` does, but with their ends."""
+    for number, line in enumerate(read_raw_lines(path), start=1):
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}, line {number} is not UTF-8 (byte {error.start + 1} of the line is"
+                f" 0x{line[error.start]:02x}): convert the file to UTF-8"
+            ) from error
+        yield text.removeprefix("\ufeff") if number == 1 else text
+
+
+def read_raw_lines(path: Path) -> Iterator[bytes]:
+    """Go through a text file's lines as they are stored, with their ends.
+
+    Raises:
+        DataError: the file is missing, unreadable or damaged.
+    """
     with open_file(path) as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                text = line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path}, line {number} is not UTF-8 (byte {error.start + 1} of the line is"
-                    f" 0x{line[error.start]:02x}): convert the file to UTF-8"
-                ) from error
-            yield text.removeprefix("\ufeff") if number == 1 else text
+        yield from file
+
+
+def count_lines(path: Path) -> int:
+    """Count a text file's lines; the last one may lack its end.
+
+    Raises:
+        DataError: the file is missing, unreadable or damaged.
+    """
+    count, last = 0, b"\n"
+    with open_file(path) as file:
+        while block := file.read(_BLOCK):
+            count, last = count + block.count(b"\n"), block[-1:]
+    return count + (last != b"\n")

@@ -2,8 +2,8 @@
 
     python -m tests.integration.fork_server SOCKET
 
-Each connection sends a request (the module, its arguments, its variables) with two open files for
-what it writes, and gets the process's id, then its status. The process is a real one, with memory,
+Each connection sends a request (module, arguments, variables, input) with two open files for what
+it writes, and gets the process's id, then its status. The process is a real one, with memory,
 signals and sockets of its own: a copy of this one, which has imported the program and done nothing.
 """
 
@@ -15,10 +15,10 @@ import socket
 import sys
 
 # All that a run imports.
-from seq2seq import cli, evaluation
+from seq2seq import cli, evaluation, translation_job
 from seq2seq.training import run
 
-IMPORTED = (cli, evaluation, run)
+IMPORTED = (cli, evaluation, run, translation_job)
 
 
 def serve(path: str) -> None:
@@ -47,7 +47,7 @@ def start(connection: socket.socket) -> None:
         return
     connection.close()
     request = json.loads(message)
-    for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), *files)):
+    for number, file in enumerate((os.open(request["stdin"], os.O_RDONLY), *files)):
         os.dup2(file, number)
         os.close(file)
     os.environ.clear()

@@ -72,6 +72,7 @@ class Process:
         *words: object,
         module: str = "seq2seq",
         place: Mapping[str, object] = NOWHERE,
+        stdin: Path = Path(os.devnull),
         fresh: bool = False,
     ):
         """Start it.
@@ -80,6 +81,7 @@ class Process:
             words: the arguments.
             module: to be run.
             place: variables beside those of this process that don't tell of a launcher.
+            stdin: what it reads.
             fresh: start a new interpreter, as a shell would, which takes seconds to import torch.
         """
         plain = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCH)}
@@ -89,18 +91,24 @@ class Process:
         started.append(self)
         self._child = self._connection = self._status = None
         if fresh:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
-                env=plain | variables,
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=self._files[0],
-                stderr=self._files[1],
-            )
+            with stdin.open("rb") as content:
+                self._child = subprocess.Popen(
+                    [sys.executable, "-m", module, *arguments],
+                    env=plain | variables,
+                    cwd=ROOT,
+                    stdin=content,
+                    stdout=self._files[0],
+                    stderr=self._files[1],
+                )
             self.pid = self._child.pid
             return
         self._connection = _connect()
-        request = {"module": module, "words": arguments, "environment": plain | variables}
+        request = {
+            "module": module,
+            "words": arguments,
+            "environment": plain | variables,
+            "stdin": str(stdin),
+        }
         socket.send_fds(self._connection, [json.dumps(request).encode()], self._files)
         self._answers = self._connection.makefile()
         self.pid = int(self._answers.readline())
@@ -124,6 +132,10 @@ class Process:
         if self._status is None and select.select([self._connection], [], [], seconds)[0]:
             self._status = int(self._answers.readline())
         return self._status
+
+    def written(self) -> int:
+        """How many bytes it has written to stdout so far."""
+        return os.fstat(self._files[0]).st_size
 
     def messages(self) -> str:
         """What it has written to stderr so far."""

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from seq2seq.model_folder import save_model
 from seq2seq.training.checkpoint import checkpoint_path, checkpoints, read_checkpoint
+from tests.builders import tiny_model
 from tests.integration.conftest import make_config, prepared
 from tests.integration.processes import ROOT, Finished, Process, ranks, run_all
 
@@ -141,3 +143,29 @@ def test_a_run_folder_where_nobody_may_look_is_named(config: Path, tmp_path: Pat
     )
     assert end.returncode == 2
     assert end.stderr.startswith(f"seq2seq: {folder}/checkpoints can't be read: Permission denied")
+
+
+def test_a_full_disk_ends_a_translation_which_goes_on_when_there_is_room(
+    disk: Path, tmp_path: Path
+) -> None:
+    save_model(tmp_path / "model", tiny_model())
+    source = tmp_path / "in.txt"
+    source.write_text("the cat sat on the mat\n" * 4000)
+
+    def translate(output: Path) -> Process:
+        files = ("--input", source, "--output", output, "--window", 50)
+        return Process("translate", tmp_path / "model", *files, "search.beam=1")
+
+    process = translate(disk / "out.txt")
+    process.wait_until((disk / "out.txt.parts" / "000000002").exists)
+    other = fill(disk)
+    end = process.finish()
+    assert end.status == 2, end
+    assert "can't be written: No space left on device" in end.messages
+    assert "Traceback" not in end.messages
+    assert not (disk / "out.txt").exists()
+    other.unlink()
+    assert translate(disk / "out.txt").finish().status == 0
+    assert translate(tmp_path / "out.txt").finish().status == 0
+    assert (disk / "out.txt").read_bytes() == (tmp_path / "out.txt").read_bytes()
+    assert not (disk / "out.txt.parts").exists()

@@ -7,25 +7,30 @@ import json
 import random
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from filelock import SoftFileLease
 
 from seq2seq import claims
 from seq2seq.claims import Claims
 from seq2seq.errors import UserError
 from seq2seq.model_folder import Model, save_model
-from seq2seq.shared_translation import translate_file
-from seq2seq.translation import Translator, translate_stream
+from seq2seq.parallel.place import Place
+from seq2seq.translation import Translator
+from seq2seq.translation_input import Reading, open_input, windows
+from seq2seq.translation_job import Job, run
+from seq2seq.translation_output import Form, Writer
 from tests.builders import LINES, TINY, tiny_model
 from tests.integration.conftest import Command
 from tests.integration.processes import Process, run_all, slurm_tasks
 
-WINDOW = 3
-PART = 8 * WINDOW  # lines
-NUMBER = 5 * PART + 5
+WINDOW = 12
+NUMBER = 10 * WINDOW + 5
 LEASE = 0.6
 
 
@@ -60,9 +65,13 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(model: Path) -> bytes:
-    """What one process writes to standard output."""
-    return b"".join(translate_stream(Translator.load(model), io.BytesIO(TEXT), window=WINDOW))
+def expected(model: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What is made of all lines by themselves."""
+    path = tmp_path_factory.mktemp("expected") / "in.txt"
+    path.write_bytes(TEXT)
+    writer = Writer(Translator.load(model), Form())
+    lines = open_input(str(path), Reading(("en", "de"))).lines()
+    return b"".join(writer.write(window)[0] for window in windows(lines, WINDOW))
 
 
 def words(model: Path, source: Path) -> list[object]:
@@ -70,13 +79,15 @@ def words(model: Path, source: Path) -> list[object]:
     return ["translate", model, "--input", source, "--output", output, "--window", WINDOW]
 
 
-def here(model: Path, source: Path, window: int = WINDOW) -> None:
+def here(model: Path, text: Path, **options: Any) -> None:
     """Translate in this process, with a short lease."""
-    translate_file(model, source, source.with_name("out.txt"), window=window, lease=LEASE)
+    output = text.with_name("out.txt")
+    standard: dict[str, Any] = {"source": str(text), "output": output, "window": WINDOW}
+    run(Job(model, **(standard | options)), Place(), torch.device("cpu"), lease=LEASE)
 
 
 def begin(model: Path, source: Path) -> Path:
-    """Translate some of it, but not the third part; returns the folder of the parts."""
+    """Translate some of it, but not the third window; returns the folder of the windows."""
     process = Process(*words(model, source))
     parts = source.with_name("out.txt.parts")
     process.wait_until(lambda: (parts / "000000002").exists())
@@ -142,17 +153,18 @@ def test_finished_parts_are_not_translated_again(model: Path, source: Path) -> N
     process.wait_until(part.exists)
     process.kill()
     process.finish()
-    part.write_bytes(b"kept\n" * PART)
+    part.write_bytes(part.read_bytes().splitlines(keepends=True)[0] + b"kept\n" * WINDOW)
     assert Process(*words(model, source)).finish().status == 0
     lines = source.with_name("out.txt").read_bytes().split(b"\n")
-    assert lines[PART : 2 * PART] == [b"kept"] * PART
-    assert b"kept" not in lines[:PART] + lines[2 * PART :]
+    assert lines[WINDOW : 2 * WINDOW] == [b"kept"] * WINDOW
+    assert b"kept" not in lines[:WINDOW] + lines[2 * WINDOW :]
 
 
-def start_dweller(model: Path, source: Path, place: str) -> tuple[Process, Path]:
+def start_dweller(model: Path, source: Path, place: str, *options: str) -> tuple[Process, Path]:
     """Start a process that dwells somewhere until the file is there that is returned with it."""
     mark = source.parent.with_name(f"{source.parent.name}.mark")
-    dweller = Process(mark, place, 60, *words(model, source), module="tests.integration.dweller")
+    command = (*words(model, source), *options)
+    dweller = Process(mark, place, 60, *command, module="tests.integration.dweller")
     dweller.wait_until(mark.with_name(f"{mark.name}.0").exists)
     return dweller, mark.with_name(f"{mark.name}.go")
 
@@ -210,7 +222,7 @@ def test_a_part_whose_owner_elsewhere_is_gone_is_taken_over(
     parts = begin(model, source)
     claim_elsewhere(parts / "000000002.claim")
     here(model, source)
-    assert "those who have claimed parts: 1" in capsys.readouterr().err
+    assert "those who have claimed windows: 1" in capsys.readouterr().err
     assert_whole(source, expected)
 
 
@@ -256,7 +268,7 @@ def test_what_is_done_is_not_touched(model: Path, source: Path) -> None:
     before = state()
     end = Process(*words(model, source)).finish()
     assert end.status == 0
-    assert "already translated" in end.messages
+    assert "is translated already" in end.messages
     assert sorted(source.parent.iterdir()) == files
     assert state() == before
 
@@ -270,8 +282,8 @@ def test_another_translation_is_refused_and_named(
     assert ended.status == 2
     assert "out.txt is being made, or was made, of something else" in ended.messages
     assert "(search.beam: 3, not 2)" in ended.messages
-    assert "delete out.txt.json and out.txt.parts and out.txt to start anew" in ended.messages
-    with pytest.raises(UserError, match=r"\(window: 3, not 5\)"):
+    assert "choose another --output, or replace it with --overwrite" in ended.messages
+    with pytest.raises(UserError, match=r"\(window: 12, not 5\)"):
         here(model, source, window=5)
     save_model(tmp_path / "other", small_model(seed=1))
     with pytest.raises(UserError, match=r"\(other content of the model\)"):
@@ -307,7 +319,7 @@ def test_packed_input_is_unpacked(model: Path, source: Path, expected: bytes) ->
     assert_whole(packed, expected)
 
 
-@pytest.mark.parametrize("text", [b"", b"\n", b"\n" * PART])
+@pytest.mark.parametrize("text", [b"", b"\n", b"\n" * WINDOW])
 def test_little_or_nothing_gives_as_much(model: Path, source: Path, text: bytes) -> None:
     source.write_bytes(text)
     ends = run_all([{}] * 2, *words(model, source))
@@ -315,18 +327,7 @@ def test_little_or_nothing_gives_as_much(model: Path, source: Path, text: bytes)
     assert_whole(source, text)
 
 
-def test_a_line_that_is_not_utf8_is_named(model: Path, source: Path, command: Command) -> None:
-    source.write_bytes(b"the cat\n" * PART + b"caf\xe9\n")
-    ended = command(*words(model, source))
-    assert ended.status == 2
-    assert f"{source}, line {PART + 1} is not UTF-8" in ended.messages
-    assert not source.with_name("out.txt").exists()
-    assert not list(source.with_name("out.txt.parts").glob("*.claim"))
-
-
 REFUSED = {
-    "input alone": (["--input", "in.txt"], "--input and --output must be given together"),
-    "output alone": (["--output", "out.txt"], "--input and --output must be given together"),
     "no input": (["--input", "none.txt", "--output", "out.txt"], "none.txt can't be read"),
     "folder": (["--input", ".", "--output", "out.txt"], ". must be a file"),
     "packed": (["--input", "in.txt", "--output", "out.gz"], "leave .gz away"),
@@ -355,3 +356,160 @@ def test_ctrl_c_ends_it_quietly_and_gives_the_claim_back(model: Path, source: Pa
     assert end.status == 130
     assert "Traceback" not in end.messages
     assert not list(parts.glob("*.claim"))
+
+
+def test_processes_of_one_command_share_a_file(model: Path, source: Path, expected: bytes) -> None:
+    end = Process(*words(model, source), "--devices", 2).finish()
+    assert end.status == 0, end
+    assert "out.txt is whole" in end.messages
+    assert_whole(source, expected)
+
+
+def from_pipe(model: Path, source: Path, *options: str) -> Process:
+    output = source.with_name("out.txt")
+    command = ("translate", model, "--output", output, "--window", WINDOW, *options)
+    return Process(*command, stdin=source)
+
+
+def begin_from_pipe(model: Path, source: Path, window: int) -> Path:
+    """Translate what comes by a pipe up to a window; returns what was written of it."""
+    process = from_pipe(model, source)
+    part = source.with_name("out.txt.parts") / f"{window:09}"
+    process.wait_until(part.exists)
+    process.kill()
+    process.finish()
+    return part
+
+
+def test_what_came_by_a_pipe_goes_on_when_asked_to(
+    model: Path, source: Path, expected: bytes
+) -> None:
+    part = begin_from_pipe(model, source, 3)
+    before = part.stat().st_mtime_ns
+    refused = from_pipe(model, source).finish()
+    assert refused.status == 2
+    assert "out.txt was begun, and nobody can tell whether of this standard input: --resume" in (
+        refused.messages
+    )
+    assert part.stat().st_mtime_ns == before
+    end = from_pipe(model, source, "--resume").finish()
+    assert end.status == 0, end
+    assert_whole(source, expected)
+    assert "--resume" in from_pipe(model, source).finish().messages
+    again = from_pipe(model, source, "--resume").finish()
+    assert (again.status, "is translated already" in again.messages) == (0, True)
+    assert_whole(source, expected)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (WINDOW, "standard input is shorter than what was translated before"),
+        (2 * WINDOW - 1, f"{WINDOW} lines from line {WINDOW + 1} on were translated before, but"),
+    ],
+)
+def test_another_pipe_is_noticed(model: Path, source: Path, lines: int, said: str) -> None:
+    begin_from_pipe(model, source, 1)
+    source.write_bytes(b"the cat\n" * lines)
+    end = from_pipe(model, source, "--resume").finish()
+    assert end.status == 2
+    assert said in end.messages
+    assert not source.with_name("out.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("resume", "another process is at work on"), ("overwrite", "others are still at work on")],
+)
+def test_a_pipe_is_one_process_alone(
+    model: Path, source: Path, option: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = begin_from_pipe(model, source, 1).parent
+    for claim in parts.glob("*.claim"):
+        claim.unlink()
+    before = sorted(parts.iterdir())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TEXT)))
+    with Claims(parts, lease=LEASE).take("alone"), pytest.raises(UserError, match=said):
+        here(model, source, source=None, **{option: True})
+    assert sorted(parts.iterdir()) == before
+
+
+def test_another_translation_is_replaced_when_asked_to(
+    model: Path, source: Path, expected: bytes
+) -> None:
+    output = source.with_name("out.txt")
+    output.write_text("precious")
+    with pytest.raises(UserError, match=r"out\.txt is there, but no .* or replace it with --over"):
+        here(model, source)
+    assert output.read_text() == "precious"
+    here(model, source, overwrite=True)
+    assert_whole(source, expected)
+    before = output.stat().st_mtime_ns
+    here(model, source, overwrite=True)
+    assert output.stat().st_mtime_ns == before, "it is the same translation"
+    here(model, source, overwrite=True, overrides=["search.beam=1"])
+    assert output.read_bytes() != expected
+    here(model, source, overwrite=True)
+    assert_whole(source, expected)
+
+
+def test_the_old_one_stays_until_the_new_one_is_whole(
+    model: Path, source: Path, expected: bytes
+) -> None:
+    output = source.with_name("out.txt")
+    output.write_text("precious")
+    dweller, _ = start_dweller(
+        model, source, "seq2seq.shared_translation:whole_file", "--overwrite"
+    )
+    assert output.read_text() == "precious"
+    dweller.kill()
+    dweller.finish()
+    assert output.read_text() == "precious"
+    assert Process(*words(model, source)).finish().status == 0
+    assert_whole(source, expected)
+
+
+def test_what_others_are_at_work_on_is_not_replaced(model: Path, source: Path) -> None:
+    parts = begin(model, source)
+    before = sorted(parts.iterdir())
+    with Claims(parts, lease=LEASE).take("000000002"), pytest.raises(UserError) as caught:
+        here(model, source, overwrite=True, overrides=["search.beam=1"])
+    assert "others are still at work on" in str(caught.value)
+    assert sorted(parts.iterdir()) == before
+
+
+def test_one_that_was_thought_dead_notices_another_translation(model: Path, source: Path) -> None:
+    dweller, go = start_dweller(model, source, "seq2seq.shared_translation:write_whole")
+    for claim in source.with_name("out.txt.parts").glob("*.claim"):
+        claim.unlink()
+    here(model, source, overwrite=True, overrides=["search.beam=1"])
+    before = source.with_name("out.txt").read_bytes()
+    go.touch()
+    end = dweller.finish()
+    assert end.status == 2, end
+    assert "out.txt has come to be made of something else" in end.messages
+    assert source.with_name("out.txt").read_bytes() == before
+
+
+def test_json_lines_are_shared_too(model: Path, source: Path, command: Command) -> None:
+    options = ("search.nbest=2", "--alignment", "--window", WINDOW)
+    output = source.with_name("out.jsonl")
+    shared = ("translate", model, "--input", source, "--output", output, *options)
+    assert [end.status for end in run_all([{}] * 2, *shared)] == [0, 0]
+    alone = command("translate", model, *options, "--json", stdin=TEXT).output
+    assert output.read_text() == alone
+    assert alone.count("\n") == NUMBER
+    moses = command("translate", model, *options[:1], "--window", 7, stdin=TEXT).output
+    numbers = [int(line.split(" ||| ")[0]) for line in moses.splitlines()]
+    assert sorted(set(numbers)) == list(range(NUMBER))
+    assert numbers == sorted(numbers)
+
+
+def test_what_is_to_be_said_of_lines_is_said_by_whoever_ends(
+    model: Path, source: Path, expected: bytes
+) -> None:
+    source.write_bytes(TEXT.replace(b"\n", b"\n\xff", 1) + b"\n\xff")
+    begin(model, source)
+    end = Process(*words(model, source), "--resume").finish()
+    assert end.status == 0
+    assert "lines that were no UTF-8: 2, the first of them line 2;" in end.messages

@@ -25,7 +25,14 @@ from seq2seq.config import (
     TableCorpus,
     TextCorpus,
 )
-from seq2seq.config_file import differences, dump_config, load_config, parse_config, setting
+from seq2seq.config_file import (
+    differences,
+    dump_config,
+    load_config,
+    parse_config,
+    search_settings,
+    setting,
+)
 from seq2seq.config_mistakes import flow
 from seq2seq.errors import ConfigError
 
@@ -805,3 +812,46 @@ def test_differences():
         " configuration: null, revision: null, train: train, validation: validation, test: null,"
         " source_column: null, target_column: null}"
     ]
+
+
+MODEL = Config(seed=5, search=SearchConfig(beam=4, nbest=2, avoid=("no",)))
+
+
+def test_search_settings_win_over_the_models_own():
+    words = ("search.beam=6", "search.sampling={top_k: 3}", "search.avoid=[one, two]")
+    found = search_settings(MODEL, words, name="runs/m")
+    expected = {"beam": 6, "sampling": {"top_k": 3}, "avoid": ["one", "two"], "nbest": 2}
+    assert found == SearchConfig.model_validate(expected)
+    assert search_settings(MODEL, (), name="runs/m") == MODEL.search
+
+
+@pytest.mark.parametrize(
+    ("words", "messages"),
+    [
+        (
+            ["training.steps=3", "seed=1", "search.beam=2"],
+            [
+                "2 mistakes in runs/m:",
+                "command line: training: is the model's own; settings of `search` alone may be"
+                " given here",
+                "command line: seed: is the model's own; settings of `search` alone may be given"
+                " here",
+            ],
+        ),
+        (
+            ["search.baem=2", "search.nbest=x"],
+            [
+                "2 mistakes in runs/m:",
+                "command line: search.baem: unknown key; did you mean 'search.beam'?",
+                "command line: search.nbest: must be a whole number ≥ 1, but is 'x'",
+            ],
+        ),
+        (["search.beam=1"], ["runs/m: search.nbest: must be at most `beam` = 1, but is 2"]),
+        (["beam=1"], ["command line: beam: unknown key; did you mean 'search.beam'?"]),
+        (["search.beam=1", "search.beam=1"], ["command line: search.beam: is given twice"]),
+    ],
+)
+def test_mistakes_in_search_settings_are_listed(words: list[str], messages: list[str]):
+    with pytest.raises(ConfigError) as caught:
+        search_settings(MODEL, words, name="runs/m")
+    assert str(caught.value).splitlines() == messages

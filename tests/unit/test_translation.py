@@ -1,7 +1,6 @@
 """Text in, text out: one line for each, in order, whatever it is translated with."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from itertools import chain
 from pathlib import Path
 
@@ -9,9 +8,8 @@ import pytest
 import torch
 
 from seq2seq.config import SearchConfig
-from seq2seq.errors import DataError
 from seq2seq.model_folder import save_model
-from seq2seq.translation import Request, Translation, Translator, translate_stream
+from seq2seq.translation import Translation, Translator
 from seq2seq.vocabulary import EOS
 from tests.builders import LINES, tiny_model
 
@@ -22,11 +20,6 @@ BLANK = ("", " ", "\t \t", "\u00a0", "\u3000\u3000", "\u200b", "\ufeff", " \u200
 def make_translator(settings: SearchConfig | None = None) -> Translator:
     model = tiny_model()
     return Translator(model.network.double(), model.vocabularies, settings or model.config.search)
-
-
-def translate_bytes(content: bytes) -> bytes:
-    """What `translate < source > output` writes."""
-    return b"".join(translate_stream(make_translator(), BytesIO(content)))
 
 
 def assert_same(found: Sequence[Translation], expected: Sequence[Translation]) -> None:
@@ -105,63 +98,16 @@ def test_a_loaded_model_translates_as_it_was_saved(tmp_path: Path) -> None:
     assert greedy.settings == loaded.settings.model_copy(update={"beam": 1})
 
 
-def test_a_stream_has_one_line_for_each_line() -> None:
-    lines = [TEXT[0], "", TEXT[1], " ", TEXT[2]]
-    expected = [entry.text for entry in make_translator().translate(lines)]
-    content = "\n".join(lines).encode()
-    for ending in (b"\n", b""):  # the last line may lack its end
-        output = translate_bytes(content + ending)
-        assert output.decode().split("\n") == [*expected, ""]
-    assert translate_bytes(b"") == b""
-    assert translate_bytes(b"\n\n") == b"\n\n"
-
-
-def test_lines_from_windows_are_the_same_lines() -> None:
-    unix = "\n".join(TEXT).encode() + b"\n"
-    assert translate_bytes(unix.replace(b"\n", b"\r\n")) == translate_bytes(unix)
-    assert translate_bytes(b"\xef\xbb\xbf" + unix) == translate_bytes(unix)
-
-
-@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0c", "\x0b", "\x1c", "\r", "\0"])
-def test_what_other_programs_take_for_a_line_end_is_text(sign: str) -> None:
-    lines = [f"the cat{sign}sat on", TEXT[1], f"{sign}a dog"]
-    output = translate_bytes("\n".join(lines).encode() + b"\n").decode()
-    assert len(output.splitlines()) == output.count("\n") == 3
-    spaced = "\n".join(line.replace(sign, " ") for line in lines)
-    assert output == translate_bytes(spaced.encode() + b"\n").decode()
-
-
-class Copier(Translator):
-    """Copies, quickly."""
-
-    def translate(self, lines: Sequence[str | Request]) -> list[Translation]:
-        return [Translation(f"<{line}>", [], 0.0) for line in lines]
-
-
-def make_copier() -> Copier:
-    model = tiny_model()
-    return Copier(model.network, model.vocabularies, model.config.search)
-
-
-def test_a_line_that_is_not_utf8_is_named_and_what_came_before_is_given() -> None:
-    stream = translate_stream(make_copier(), [b"a\n", b"b\n", b"c\n", b"caf\xe9\n"], window=2)
-    assert next(stream) == b"<a>\n<b>\n"
-    with pytest.raises(DataError, match=r"^line 4 of the input is not UTF-8"):
-        next(stream)
-
-
-def test_results_come_while_the_input_goes_on() -> None:
-    lines = iter([b"a\n", b"b\n", b"c\n", b"d\n", b"e"])
-    stream = translate_stream(make_copier(), lines, window=2)
-    assert next(stream) == b"<a>\n<b>\n"
-    assert next(lines) == b"c\n"  # not read yet
-    assert list(stream) == [b"<d>\n<e>\n"]
-
-
-def test_input_of_any_size_is_read_in_parts() -> None:
-    lines = iter([b"x\n"] * 5000)
-    stream = translate_stream(make_copier(), lines)
-    first = next(stream)
-    left = len(list(lines))
-    assert first == b"<x>\n" * (5000 - left)
-    assert left > 0
+def test_a_line_that_is_too_long_is_translated_in_parts() -> None:
+    sentences = [
+        "the cat sat on the mat.",
+        "a dog ran to the red house!",
+        "two birds sang。",
+        "cat",
+    ]
+    longest = max(map(len, tiny_model().vocabularies.source.encode(sentences)))
+    translator = make_translator(SearchConfig(beam=1, max_source_length=longest))
+    line = f"{sentences[0]} {sentences[1]}\t{sentences[2]}{sentences[3]}"
+    first, second, third, fourth = (found.text for found in translator.translate(sentences))
+    found = translator.translate([sentences[3], line, ""])
+    assert [entry.text for entry in found] == [fourth, f"{first} {second} {third}{fourth}", ""]
