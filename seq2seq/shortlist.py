@@ -73,7 +73,7 @@ class Shortlist:
         arrays = {"always": self._always, "likely": self._likely}
         write_whole(folder / FILE, save(arrays, {_VOCABULARIES: vocabularies.digest}))
 
-    def tokens(self, sources: Iterable[Sequence[int]]) -> list[int]:
+    def tokens(self, sources: Iterable[Sequence[int] | Integers]) -> list[int]:
         """Say which target pieces are scored for these sentences, in order; special ones first."""
         seen = numpy.zeros(len(self._likely), bool)
         seen[list(chain.from_iterable(sources))] = True
