@@ -230,15 +230,22 @@ def doctor(
 
 
 @contextmanager
+def _interruptible(message: str = "stopped") -> Generator[None]:
+    """End with 130 after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(message)
+        raise typer.Exit(130) from None
+
+
+@contextmanager
 def _orderly_end() -> Generator[None]:
     """End with 130 after Ctrl-C, and tidy up after SIGTERM; a launcher may hold both back."""
-    try:
+    with _interruptible():
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         yield
-    except KeyboardInterrupt:
-        say("stopped")
-        raise typer.Exit(130) from None
 
 
 def _check_test_set(
@@ -614,7 +621,10 @@ def translate(
         resume=resume,
         overwrite=overwrite,
     )
-    run(job, place, _device(place))
+    further = "the same command goes on" if source else "--resume goes on"
+    # SIGTERM is as it is: what a SLURM job ignores must go on to do so.
+    with _interruptible(f"stopped; {further}" if output else "stopped"):
+        run(job, place, _device(place))
 
 
 @app.command()
