@@ -230,15 +230,22 @@ def doctor(
 
 
 @contextmanager
+def _interruptible(message: str = "stopped") -> Generator[None]:
+    """End with 130 after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(message)
+        raise typer.Exit(130) from None
+
+
+@contextmanager
 def _orderly_end() -> Generator[None]:
     """End with 130 after Ctrl-C, and tidy up after SIGTERM; a launcher may hold both back."""
-    try:
+    with _interruptible():
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         yield
-    except KeyboardInterrupt:
-        say("stopped")
-        raise typer.Exit(130) from None
 
 
 def _check_test_set(
@@ -292,6 +299,7 @@ def evaluate(
     from seq2seq.model_folder import load_model
     from seq2seq.parallel.group import meet
     from seq2seq.parallel.launcher import launched
+    from seq2seq.shortlist import Shortlist
 
     device = _device(place)
     loaded = load_model(model, device=device)
@@ -301,11 +309,12 @@ def evaluate(
         test = evaluation.text_test_set(source, reference, loaded.config.data.target)
     else:
         test = evaluation.prepared_test_set(folder, split or "test")
+    listed = Shortlist.load(model) if settings.shortlist else None
     baseline: dict[str, Scores] = {}
     if lookup and place.is_first:
         baseline["nearest training source"] = evaluation.lookup_scores(folder, test)
     with launched(place) as place, meet(place) as meeting, meeting.group(device) as group:
-        scores = evaluation.evaluate(loaded, test, settings, group)
+        scores = evaluation.evaluate(loaded, test, settings, group, shortlist=listed)
     if not place.is_first:
         return
     title = f"{test.name}: {len(test.source)} pairs, beam {settings.beam}"
@@ -612,7 +621,29 @@ def translate(
         resume=resume,
         overwrite=overwrite,
     )
-    run(job, place, _device(place))
+    further = "the same command goes on" if source else "--resume goes on"
+    # SIGTERM is as it is: what a SLURM job ignores must go on to do so.
+    with _interruptible(f"stopped; {further}" if output else "stopped"):
+        run(job, place, _device(place))
+
+
+@app.command()
+def shortlist(
+    model: ModelFolder,
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder, if not the one trained on.")
+    ] = None,
+) -> None:
+    """Learn which target pieces a source piece makes likely, so that search scores no others.
+
+    The list gets into the model folder, and is used with search.shortlist=true. What it leaves out
+    of the validation set is printed.
+
+    Example: seq2seq shortlist runs/quickstart/model
+    """
+    from seq2seq.shortlist import make_shortlist
+
+    make_shortlist(model, data)
 
 
 @app.command()

@@ -756,7 +756,7 @@ class SearchConfig(Section):
     nbest: Positive = 1
     """Number of hypotheses that are given, best first."""
     shortlist: bool = False
-    """Whether only a batch's likely pieces are scored; `seq2seq shortlist` finds which."""
+    """Whether only likely pieces are scored, as `seq2seq shortlist` finds; training scores all."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """What is computed in; `auto` is bf16 on a GPU that is made for it, else float32."""
     max_source_length: Positive = 200

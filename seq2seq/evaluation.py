@@ -17,6 +17,7 @@ from seq2seq.files import write_whole
 from seq2seq.model_folder import Model
 from seq2seq.parallel.group import Group
 from seq2seq.scoring import Scores, score
+from seq2seq.shortlist import Shortlist
 from seq2seq.terminal import Progress, show_table
 from seq2seq.translation import Translation, Translator
 
@@ -100,7 +101,14 @@ def lookup_scores(folder: Path, test: TestSet) -> Scores:
     return score(found, test.target, language=test.language)
 
 
-def evaluate(model: Model, test: TestSet, settings: SearchConfig, group: Group) -> Scores:
+def evaluate(
+    model: Model,
+    test: TestSet,
+    settings: SearchConfig,
+    group: Group,
+    *,
+    shortlist: Shortlist | None = None,
+) -> Scores:
     """Translate a test set with all processes of a group, and score the translations.
 
     Raises:
@@ -108,7 +116,7 @@ def evaluate(model: Model, test: TestSet, settings: SearchConfig, group: Group) 
     """
     if not test.source:
         raise DataError(f"{test.name} is empty: there is nothing to score")
-    translator = Translator(model.network, model.vocabularies, settings)
+    translator = Translator(model.network, model.vocabularies, settings, shortlist=shortlist)
     texts = translate_all(translator, test.source, group, task="translating")
     assert texts is not None
     return score_once(texts, test.target, group, language=test.language)

@@ -13,6 +13,7 @@ from torch import Tensor
 from seq2seq.config import SearchConfig
 from seq2seq.config_file import search_settings
 from seq2seq.data.batch import pad
+from seq2seq.data.plan import by_length
 from seq2seq.errors import ModelError, UserError
 from seq2seq.model.network import Network
 from seq2seq.model.stepwise import Stepwise
@@ -226,12 +227,9 @@ class Translator:
         return any(wishes) or bool(kept(request.text, self.settings.keep))
 
     def _batches(self, parts: Sequence[Part], numbers: Sequence[int]) -> Iterator[list[int]]:
-        left = sorted(numbers, key=lambda number: -len(parts[number].source))
-        while left:
-            longest = len(parts[left[0]].source)
-            size = max(1, self.settings.tokens_per_batch // longest)
-            yield left[:size]
-            left = left[size:]
+        lengths = [len(parts[number].source) for number in numbers]
+        for batch in by_length(lengths, self.settings.tokens_per_batch):
+            yield [numbers[place] for place in batch]
 
     def translate_parts(self, parts: Sequence[Part]) -> list[Translation]:
         """Translate a batch, in its order."""

@@ -70,8 +70,8 @@ class Vocabulary:
 
     def decode(self, sentences: Sequence[Sequence[int]]) -> list[str]:
         """Turn ids into text; special ids but `UNK` leave nothing."""
-        plain = [[int(piece) for piece in pieces] for pieces in sentences]
-        return self._api.decode(plain) if plain else []
+        # One by one: for several at once it starts threads, which takes longer than a sentence.
+        return [self._api.decode([int(piece) for piece in pieces]) for pieces in sentences]
 
     @cached_property
     def names(self) -> list[str]:

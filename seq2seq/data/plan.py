@@ -4,6 +4,7 @@ It depends on the lengths, the seed and the epoch alone, so every run and every 
 them agrees on it. Padding never enters the plan: it depends on how a batch is cut for a device.
 """
 
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -110,3 +111,20 @@ def cut_share(share: Indices, lengths: Lengths, tokens_per_device: int) -> list[
             longest_source = int(lengths.source[example])
             longest_target = int(lengths.target[example])
     return [*pieces, share[start:]] if len(share) else []
+
+
+def by_length(lengths: Sequence[int] | Indices, positions: int) -> Iterator[list[int]]:
+    """Divide sentences into batches of like length to translate, longest first.
+
+    Args:
+        lengths: of the sentences, at least 1.
+        positions: most padded positions in a batch; a single sentence may have more.
+
+    Yields:
+        Numbers of sentences; those of the same length stay in order.
+    """
+    left = sorted(range(len(lengths)), key=lambda number: -lengths[number])
+    while left:
+        size = max(1, positions // int(lengths[left[0]]))
+        yield left[:size]
+        left = left[size:]

@@ -38,7 +38,10 @@ class State(NamedTuple):
 
     def select(self, sentences: Tensor, beams: Tensor) -> "State":
         """Take the hypotheses `beams` (batch, beam) of the sentences `sentences` (batch)."""
-        return State(*(part[:, sentences[:, None], beams] for part in self))
+        # Whole rows: on CPUs many times as fast as indexing by two dimensions.
+        rows = (sentences[:, None] * self.hidden.shape[2] + beams).flatten()
+        chosen = (part.flatten(1, 2).index_select(1, rows) for part in self)
+        return State(*(part.unflatten(1, beams.shape) for part in chosen))
 
 
 class Decoder(nn.Module):

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from seq2seq.model.products import tanh
+
 Cell = Literal["lstm", "gru", "rnn"]
 
 _LAYERS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -126,11 +128,11 @@ def step_from_gates(
         if inputs.is_cuda:  # one kernel, which is what torch's own cell calls
             return torch.ops.aten._thnn_fused_lstm_cell(inputs, hidden_gates, cell)[:2]
         enter, forget, new, leave = (inputs + hidden_gates).chunk(4, dim=1)
-        cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
-        return leave.sigmoid() * cell.tanh(), cell
+        cell = forget.sigmoid() * cell + enter.sigmoid() * tanh(new)
+        return leave.sigmoid() * tanh(cell), cell
     if isinstance(layer, nn.RNN):
-        return (inputs + hidden_gates).tanh(), None
+        return tanh(inputs + hidden_gates), None
     (reset, update, new), gates = inputs.chunk(3, dim=1), hidden_gates.chunk(3, dim=1)
     update = (update + gates[1]).sigmoid()
-    new = (new + (reset + gates[0]).sigmoid() * gates[2]).tanh()
+    new = tanh(new + (reset + gates[0]).sigmoid() * gates[2])
     return new + update * (hidden - new), None

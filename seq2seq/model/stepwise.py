@@ -12,11 +12,12 @@ from typing import Any, NamedTuple, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import embedding
 
 from seq2seq.model.attention import Memory, MultiHeadAttention
 from seq2seq.model.decoder import State
 from seq2seq.model.network import Network
+from seq2seq.model.products import linear, tanh
 from seq2seq.model.recurrent import step_from_gates
 
 _LARGEST_TABLE = 2**25  # numbers in the table of the words' products, 128 MiB in float32
@@ -69,7 +70,7 @@ class Stepwise:
         self.output_weight, self.output_bias = self._own(output.weight), self._own(output.bias)
 
     def _own(self, weight: Tensor) -> Tensor:
-        return weight.detach().to(self._dtype)
+        return weight.detach().to(self._dtype).contiguous()
 
     def _divide(self, network: Network) -> None:
         """Divide the weights by what they are multiplied with."""
@@ -98,7 +99,7 @@ class Stepwise:
 
     def _word_products(self, tokens: Tensor) -> Tensor:
         """Make what the lowest layer's gates and the readout have of the words themselves."""
-        return linear(self._embeddings[tokens], self._of_words, self._word_biases)
+        return linear(embedding(tokens, self._embeddings), self._of_words, self._word_biases)
 
     def encode(
         self, source: Int[Tensor, "source_len batch"], lengths: Int[Tensor, " batch"]
@@ -120,7 +121,8 @@ class Stepwise:
 
     def step(self, memory: Memory, state: State, tokens: Int[Tensor, "batch beam"]) -> Step:
         """Go one token further with every hypothesis."""
-        words = self._word_products(tokens) if self._words is None else self._words[tokens]
+        table = self._words
+        words = self._word_products(tokens) if table is None else embedding(tokens, table)
         gates, readout = words.split([len(self._layers[0].hidden), len(self._readout)], dim=2)
         if self._feeding:
             gates = gates + linear(state.readout[0], self._layers[0].inputs)
@@ -142,7 +144,7 @@ class Stepwise:
                 contexts = list(folded.split(self._widths, dim=2))
         assert below is not None
         assert weights is not None
-        features = (linear(below, self._readout) + contexts.pop() + readout).tanh()
+        features = tanh(linear(below, self._readout) + contexts.pop() + readout)
         after = State(
             torch.stack(hiddens),
             torch.stack(cells) if cells else state.cell,

@@ -347,7 +347,7 @@ def test_files_that_make_no_sense_are_refused(
     assert list(source.parent.iterdir()) == [source]
 
 
-def test_ctrl_c_ends_it_quietly_and_gives_the_claim_back(model: Path, source: Path) -> None:
+def test_ctrl_c_ends_it_with_a_word_and_gives_the_claim_back(model: Path, source: Path) -> None:
     process = Process(*words(model, source))
     parts = source.with_name("out.txt.parts")
     process.wait_until(lambda: (parts / "000000001").exists())
@@ -355,6 +355,7 @@ def test_ctrl_c_ends_it_quietly_and_gives_the_claim_back(model: Path, source: Pa
     end = process.finish()
     assert end.status == 130
     assert "Traceback" not in end.messages
+    assert "stopped; the same command goes on" in end.messages
     assert not list(parts.glob("*.claim"))
 
 

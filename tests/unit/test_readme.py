@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from seq2seq.cli import app
 from seq2seq.config_file import load_config
 from seq2seq.model_description import ModelDescription
+from seq2seq.model_folder import save_model
+from tests.builders import tiny_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,6 +47,21 @@ def test_a_command_of_the_readme_exists_and_its_settings_do(
         if word.startswith("--"):
             assert word.partition("=")[0] in help_text
     assert "Usage" in help_text
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/translation.md"])
+def test_the_python_of_a_page_runs(
+    page: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_model(Path("runs/quickstart/model"), tiny_model())
+    text = (ROOT / page).read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    exec(code, {})
+    assert "[(" in capsys.readouterr().out  # the alignment
 
 
 def test_files_that_the_readme_links_to_exist() -> None:
