@@ -10,7 +10,8 @@ from torch import Tensor
 
 from seq2seq.model.attention import Memory
 from seq2seq.model.decoder import State
-from seq2seq.model.stepwise import Step
+from seq2seq.model.network import Network
+from seq2seq.model.stepwise import Step, Stepwise
 from seq2seq.search.beam import Settings, search
 from seq2seq.search.forced import Forced, force
 from seq2seq.search.hypothesis import Hypothesis, Scoring
@@ -21,6 +22,7 @@ from tests.builders import columns, noisy
 
 SIZE = 9
 SYMBOLS = Symbols(start=BOS, end=EOS, never=(PAD, BOS, UNK))
+ANYTHING = Wishes(0, 7)
 A, B, C, D, E = range(4, SIZE)
 
 
@@ -51,11 +53,16 @@ class Table:
         return features.log_softmax(dim=1)
 
 
+def stepwise(network: Network | Scorer) -> Scorer:
+    """Make what search needs of a network."""
+    return Stepwise(network) if isinstance(network, Network) else network
+
+
 def look(
-    network: Scorer,
+    network: Network | Scorer,
     sources: Sequence[Sequence[int]],
     settings: Settings,
-    wishes: Wishes | Sequence[Wishes] = Wishes(0, 7),
+    wishes: Wishes | Sequence[Wishes] = ANYTHING,
     *,
     extra: int = 0,
     uniforms: Tensor | None = None,
@@ -63,7 +70,7 @@ def look(
     """Search with padding of random ids, `extra` positions more than the longest source needs."""
     padded, lengths = columns(sources)
     return search(
-        network,
+        stepwise(network),
         noisy(padded, lengths, extra=extra, seed=extra),
         lengths,
         [wishes] * len(sources) if isinstance(wishes, Wishes) else wishes,
@@ -92,13 +99,13 @@ def all_texts(vocabulary: Collection[int], shortest: int, longest: int) -> list[
 
 
 def brute_force(
-    network: Scorer,
+    network: Network | Scorer,
     source: Sequence[int],
     targets: Sequence[Sequence[int]],
-    scoring: Scoring = Scoring(),
+    scoring: Scoring,
 ) -> list[Hypothesis]:
     """Score all given texts, best first: Wu et al. 2016, equation 14, term by term."""
-    (seen,) = force(network, *columns([source]), [targets], symbols=SYMBOLS)
+    (seen,) = force(stepwise(network), *columns([source]), [targets], symbols=SYMBOLS)
     scored = [
         Hypothesis(list(target), _score(each, scoring), fsum(each.log_probabilities))
         for target, each in zip(targets, seen, strict=True)

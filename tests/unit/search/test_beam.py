@@ -1,7 +1,7 @@
 """Beam search: against greedy search, brute force and tables worked out by hand."""
 
 from collections.abc import Mapping, Sequence
-from math import log, nan
+from math import log
 from typing import NamedTuple
 
 import pytest
@@ -33,7 +33,6 @@ from tests.search_builders import (
     assert_alike,
     brute_force,
     look,
-    tokens_of,
 )
 
 LAYOUTS = {
@@ -61,8 +60,7 @@ def find(
     """Find the best translation of each; the greatest lengths count the end."""
     limits = [longest] * len(sources) if isinstance(longest, int) else longest
     wishes = [Wishes(0, limit - 1) for limit in limits]
-    scorer = Stepwise(network) if isinstance(network, Network) else network
-    found = look(scorer, sources, Settings(beam, Scoring(penalty)), wishes, extra=extra)
+    found = look(network, sources, Settings(beam, Scoring(penalty)), wishes, extra=extra)
     return [hypotheses[0] for hypotheses in found]
 
 
@@ -126,66 +124,90 @@ def test_the_score_is_what_training_would_say(
     assert [entry.score for entry in found] == pytest.approx(forced, abs=1e-9)
 
 
+class Wanted(NamedTuple):
+    """What is wanted of a translation."""
+
+    shortest: int
+    room: int
+    prefix: list[int]
+    required: list[list[int]]
+    avoided: str
+
+    @property
+    def wishes(self) -> Wishes:
+        required, avoided = self.required, self.avoided
+        return Wishes(
+            self.shortest,
+            self.shortest + self.room,
+            self.prefix,
+            Required(required, [frozenset({D})] * len(required)) if required else None,
+            Avoided([avoided], SURFACES) if avoided else None,
+        )
+
+
 class Case(NamedTuple):
     """Sentences, what is wanted of their translations, and the numbers to draw with."""
 
     sources: list[list[int]]
-    wishes: list[Wishes]
+    wanted: list[Wanted]
     uniforms: Tensor
 
     def some(self, places: Sequence[int]) -> "Case":
         return Case(
             [self.sources[place] for place in places],
-            [self.wishes[place] for place in places],
+            [self.wanted[place] for place in places],
             self.uniforms[list(places)],
         )
 
     def found(self, network: Scorer, settings: Settings, extra: int = 0) -> list[list[Hypothesis]]:
         numbers = self.uniforms if settings.sampling else None
-        return look(network, self.sources, settings, self.wishes, extra=extra, uniforms=numbers)
+        wishes = [each.wishes for each in self.wanted]
+        return look(network, self.sources, settings, wishes, extra=extra, uniforms=numbers)
 
 
 WORDS = st.lists(st.integers(A, C), min_size=1, max_size=2)
 SURFACES = ["", "", "", "", " a", "b", " c", "d", " b"]
-
-
-@st.composite
-def wishes(draw: st.DrawFn) -> Wishes:
-    required, avoided = draw(st.lists(WORDS, max_size=2)), draw(st.sampled_from(["", "ab", "c d"]))
-    shortest = draw(st.integers(0, 3))
-    return Wishes(
-        shortest,
-        shortest + draw(st.integers(0, 4)),
-        draw(st.lists(st.integers(3, E), max_size=2)),
-        Required(required, [frozenset({D})] * len(required)) if required else None,
-        Avoided([avoided], SURFACES) if avoided else None,
-    )
+wanted = st.builds(
+    Wanted,
+    st.integers(0, 3),
+    st.integers(0, 4),
+    st.lists(st.integers(3, E), max_size=2),
+    st.lists(WORDS, max_size=2),
+    st.sampled_from(["", "ab", "c d"]),
+)
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     sources = draw(sentences)
     generator = torch.Generator().manual_seed(draw(seeds))
-    return Case(
-        sources,
-        [draw(wishes()) for _ in sources],
-        torch.rand(len(sources), 6, 10, generator=generator),
-    )
+    uniforms = torch.rand(len(sources), 6, 10, generator=generator)
+    return Case(sources, [draw(wanted) for _ in sources], uniforms)
 
 
-ways = st.builds(
-    Settings,
-    st.sampled_from([1, 2, 4, 6]),
-    st.builds(Scoring, penalties, st.sampled_from(["average", "gnmt"]), st.sampled_from([0, 0.3])),
-    sampling=st.sampled_from([None, Sampling(1.0, 0, 1.0), Sampling(1.5, 4, 0.9)]),
-    block_ngrams=st.integers(0, 2),
-    repetition_penalty=st.sampled_from([1.0, 1.5]),
-) | st.builds(
-    Settings, st.just(6), groups=st.sampled_from([2, 3, 6]), diversity=st.sampled_from([0.0, 0.7])
+scorings = st.builds(
+    lambda *each: Scoring(*each),
+    penalties,
+    st.sampled_from(["average", "gnmt"]),
+    st.sampled_from([0.0, 0.3]),
 )
 
 
-@given(seeds, cases(), ways, st.integers(0, 4), st.data())
+@st.composite
+def ways(draw: st.DrawFn) -> Settings:
+    if draw(st.booleans()):
+        groups, diversity = draw(st.sampled_from([2, 3, 6])), draw(st.sampled_from([0.0, 0.7]))
+        return Settings(6, groups=groups, diversity=diversity)
+    return Settings(
+        draw(st.sampled_from([1, 2, 4, 6])),
+        draw(scorings),
+        sampling=draw(st.sampled_from([None, Sampling(1.0, 0, 1.0), Sampling(1.5, 4, 0.9)])),
+        block_ngrams=draw(st.integers(0, 2)),
+        repetition_penalty=draw(st.sampled_from([1.0, 1.5])),
+    )
+
+
+@given(seeds, cases(), ways(), st.integers(0, 4), st.data())
 @settings(deadline=None, max_examples=40)
 def test_neither_order_nor_company_nor_padding_matters(
     seed: int, case: Case, way: Settings, extra: int, data: st.DataObject
@@ -204,39 +226,39 @@ def test_neither_order_nor_company_nor_padding_matters(
 @given(
     seeds,
     st.sampled_from([*LAYOUTS]),
-    st.builds(
-        Scoring, penalties, st.sampled_from(["average", "gnmt"]), st.sampled_from([0.0, 0.2, 1.0])
-    ),
+    scorings,
     st.tuples(st.integers(0, 3), st.integers(0, 3)).filter(lambda pair: pair[0] <= pair[1]),
-    st.booleans(),
 )
 @settings(deadline=None, max_examples=40)
 def test_a_beam_as_wide_as_the_space_finds_all_there_is_in_order(
-    seed: int, layout: str, scoring: Scoring, limits: tuple[int, int], stepwise: bool
+    seed: int, layout: str, scoring: Scoring, limits: tuple[int, int]
 ) -> None:
     network = tiny_network(seed, LAYOUTS[layout], size=7)
-    scorer = Stepwise(network) if stepwise else network
     texts, source, limit = all_texts((A, B, C), *limits), [A, C, B], Wishes(*limits)
     expected = brute_force(network, source, texts, scoring)
-    (found,) = look(scorer, [source], Settings(len(texts), scoring), limit)
+    (found,) = look(network, [source], Settings(len(texts), scoring), limit)
     assert_alike(found, expected)
     for beam in (1, 2, 5):
-        (narrower,) = look(scorer, [source], Settings(beam, scoring), limit)
+        (narrower,) = look(network, [source], Settings(beam, scoring), limit)
         assert len(narrower) == min(beam, len(texts))
         assert narrower[0].score <= expected[0].score + 1e-9
         each = {tuple(hypothesis.tokens): hypothesis for hypothesis in expected}
         assert_alike(narrower, [each[tuple(hypothesis.tokens)] for hypothesis in narrower])
 
 
-@given(seeds, st.lists(WORDS, min_size=1, max_size=2), st.sampled_from([(), (D,), (C, D)]))
-@sometimes
+@given(
+    seeds,
+    st.lists(WORDS, min_size=1, max_size=2).filter(lambda words: sum(map(len, words)) < 4),
+    st.sampled_from([(), (D,)]),
+)
+@settings(deadline=None, max_examples=10)
 def test_the_widest_beam_finds_all_that_has_what_is_required(
     seed: int, words: list[list[int]], continuing: tuple[int, ...]
 ) -> None:
     network, required = tiny_network(seed, size=8), Required(words, [continuing] * len(words))
-    texts = [text for text in all_texts((A, B, C, D), 0, 4) if required.progress(text).is_complete]
-    (found,) = look(network, [[A, C]], Settings(400), Wishes(0, 4, required=required))
-    assert_alike(found, brute_force(network, [A, C], texts))
+    texts = [text for text in all_texts((A, B, C, D), 0, 3) if required.progress(text).is_complete]
+    (found,) = look(network, [[A, C]], Settings(85), Wishes(0, 3, required=required))
+    assert_alike(found, brute_force(network, [A, C], texts, Scoring()))
 
 
 @given(
@@ -244,7 +266,7 @@ def test_the_widest_beam_finds_all_that_has_what_is_required(
     st.lists(WORDS, min_size=1, max_size=3),
     st.sampled_from([(), (D,), (D, E)]),
     st.integers(0, 2),
-    ways,
+    ways(),
     st.booleans(),
 )
 @settings(deadline=None, max_examples=60)
