@@ -83,7 +83,8 @@ class TargetWords:
         """Say in tokens what is asked for; what has nothing to see asks for nothing."""
         prefix, required = "".join(_visible([prefix])), _visible(required)
         avoided = sorted({normalize(text) for text in _visible(avoided)})
-        sequences = self._vocabulary.encode([prefix, *required])
+        asks = prefix or required  # most requests ask for nothing
+        sequences = self._vocabulary.encode([prefix, *required]) if asks else [[]]
         endings = [self._continuing(text) for text in required]
         return Asked(
             prefix,

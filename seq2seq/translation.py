@@ -346,7 +346,7 @@ class Translator:
         if listed is not None:
             tokens = torch.tensor(listed, device=self.network.output.weight.device)
             members = [Shortlisted(each, tokens) for each in self._scorers]
-        return members[0] if len(members) == 1 else Ensemble(list(members))
+        return members[0] if len(members) == 1 else Ensemble(members)
 
     def _uniforms(self, parts: Sequence[Part], wishes: Sequence[Wishes]) -> Tensor | None:
         """Make the numbers to draw with, which depend on the seed and the sentence alone."""
@@ -365,14 +365,15 @@ class Translator:
         return numbers.to(self.network.output.weight.device)
 
     def _best(self, hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
-        """Choose those that are given, best first."""
+        """Choose those that are given, best first, each once: groups and draws may agree."""
         metric = self.settings.choose_by
         if metric != "score":
             texts = self.vocabularies.target.decode([each.tokens for each in hypotheses])
             utilities = expected_utilities(texts, metric)
             order = sorted(range(len(hypotheses)), key=lambda number: -utilities[number])
             hypotheses = [hypotheses[number] for number in order]
-        return list(hypotheses[: self.settings.nbest])
+        distinct = {tuple(each.tokens): each for each in reversed(hypotheses)}
+        return list(reversed(distinct.values()))[: self.settings.nbest]
 
     def _told(
         self, parts: Sequence[Part], asked: Sequence[Asked], found: Sequence[Sequence[Hypothesis]]

@@ -33,6 +33,9 @@ class Required:
         self.sequences = [tuple(each) for each in sequences]
         self._continuing = continuing
         self._by_length = sorted(range(len(sequences)), key=lambda number: -len(sequences[number]))
+        self._starting: dict[int, list[int]] = {}
+        for number in self._by_length:
+            self._starting.setdefault(self.sequences[number][0], []).append(number)
         self.tokens = sum(map(len, sequences))
         """How many tokens are required."""
 
@@ -67,7 +70,8 @@ class Required:
         found: dict[int, tuple[int, int]] = {}
         place = 0
         while place < len(tokens):
-            missing = [number for number in self._by_length if number not in found]
+            begins = self._starting.get(tokens[place], ())
+            missing = [number for number in begins if number not in found]
             whole = next((number for number in missing if self._is_at(number, tokens, place)), None)
             if whole is not None:
                 found[whole] = (place, place + len(self.sequences[whole]))

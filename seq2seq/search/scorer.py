@@ -1,6 +1,7 @@
 """What search needs of a network, and what it is told of the vocabulary."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -64,7 +65,7 @@ class Several(NamedTuple):
 class Ensemble:
     """Several networks of one vocabulary, of whose probabilities the mean is taken."""
 
-    def __init__(self, members: list[Scorer]):
+    def __init__(self, members: Sequence[Scorer]):
         self.members = members
         self._widths: list[int] = []
 
