@@ -70,7 +70,10 @@ class Required:
         found: dict[int, tuple[int, int]] = {}
         place = 0
         while place < len(tokens):
-            begins = self._starting.get(tokens[place], ())
+            begins = self._starting.get(tokens[place])
+            if begins is None:
+                place += 1
+                continue
             missing = [number for number in begins if number not in found]
             whole = next((number for number in missing if self._is_at(number, tokens, place)), None)
             if whole is not None:

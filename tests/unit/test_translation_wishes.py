@@ -14,19 +14,19 @@ from seq2seq.model_folder import save_model
 from seq2seq.risk import expected_utilities
 from seq2seq.translation import Request, Translation, Translator
 from seq2seq.vocabulary import UNK
-from tests.builders import LINES, tiny_model
+from tests.builders import LINES, tiny_model, variant
 
 LENGTHS = {"max_length_ratio": 1.0, "min_length": 2}
 SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 1}
 
 
-def translator(*, alignments: bool = False, **settings: Any) -> Translator:
+def translator(alignments: bool = False, /, **settings: Any) -> Translator:
     model = tiny_model()
     search = SearchConfig.model_validate({"beam": 3, **LENGTHS, **settings})
     return Translator(model.network.double(), model.vocabularies, search, alignments=alignments)
 
 
-def facts(found: Sequence[Translation]) -> list[tuple[str, float]]:
+def facts(found: Sequence[Translation]) -> list[tuple[str, Any]]:
     return [(each.text, pytest.approx(each.score, abs=1e-9)) for each in found]
 
 
@@ -62,7 +62,7 @@ def test_a_word_to_avoid_is_avoided_and_the_next_best_is_taken() -> None:
         assert word not in found.text.split()
         assert found.unmet == []
         assert found.score <= before.score
-    everywhere = translator(avoid=words).translate(LINES)
+    everywhere = translator(avoid=sorted({*words})).translate(LINES)
     assert not {word for found in everywhere for word in found.text.split()} & {*words}
 
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_had_is_done_without_and_named() -> None:
 def test_no_number_comes_from_a_network_that_gives_none() -> None:
     broken = translator()
     broken.network.output.bias.data.fill_(float("nan"))
-    with pytest.raises(ModelError, match="no translation of 'the cat sat on the mat' can be found"):
+    with pytest.raises(ModelError, match=r"no translation of '.*' can be found: the model"):
         Translator(broken.network, broken.vocabularies, broken.settings).translate(LINES)
 
 
@@ -157,7 +157,7 @@ def test_scores_are_those_of_the_same_translations_when_given() -> None:
 
 
 def test_alignments_point_from_pieces_to_pieces() -> None:
-    (found,) = translator(alignments=True).translate(LINES[:1])
+    (found,) = translator(True).translate(LINES[:1])
     assert len(found.pieces) == len(found.tokens) == len(found.attention) == len(found.alignment)
     assert "".join(found.source_pieces).replace("▁", " ").strip() == LINES[0]
     for (source, target), weights in zip(found.alignment, found.attention, strict=True):
@@ -182,7 +182,7 @@ def test_an_unknown_piece_becomes_the_source_piece_it_attends_to() -> None:
 def test_models_of_one_vocabulary_translate_together(tmp_path: Path) -> None:
     for seed in (0, 1):
         save_model(tmp_path / str(seed), tiny_model(seed))
-    save_model(tmp_path / "other", tiny_model(joint=False))
+    save_model(tmp_path / "other", tiny_model(model=variant(tied="target"), joint=False))
     one, both, twice = (
         Translator.load(tmp_path / "0", ensemble=others).translate(LINES)
         for others in ([], [tmp_path / "1"], [tmp_path / "0"])
@@ -194,10 +194,10 @@ def test_models_of_one_vocabulary_translate_together(tmp_path: Path) -> None:
 
 
 def test_threads_share_a_translator() -> None:
-    way = translator(alignments=True, nbest=2)
-    lines = [f"{line} {word}" for line in LINES for word in ("cat", "dog", "mat")]
+    way = translator(True, nbest=2)
+    lines = [f"{line} {word}" for line in LINES for word in ("cat", "dog")]
     requests = [*lines, *(Request(line, require=("red",), avoid=("cat",)) for line in lines)]
     expected = way.translate(requests)
     with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(lambda _: way.translate(requests), range(8)):
+        for found in pool.map(way.translate, [requests] * 4):
             assert facts(found) == facts(expected)
