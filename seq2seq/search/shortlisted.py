@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.nn import functional
 
+from seq2seq.model.products import compiled_rows
 from seq2seq.model.stepwise import Step, Stepwise, log_probabilities
 
 
@@ -18,7 +21,10 @@ class Shortlisted:
     def __init__(self, network: Stepwise, tokens: Int[Tensor, " listed"]):
         """Say which tokens are scored, in order."""
         self._network, self._tokens = network, tokens
-        self._weight, self._bias = network.output_weight[tokens], network.output_bias[tokens]
+        # Lists have many lengths: filled up to one of some, by what can't be chosen.
+        rest = (0, compiled_rows(len(tokens)) - len(tokens))
+        self._weight = functional.pad(network.output_weight[tokens], (0, 0, *rest))
+        self._bias = functional.pad(network.output_bias[tokens], rest, value=-torch.inf)
 
     def encode(self, source: Tensor, lengths: Tensor) -> Any:
         """Read source sentences."""
@@ -34,4 +40,5 @@ class Shortlisted:
 
     def log_probabilities(self, features: Tensor) -> Tensor:
         """Say what may follow, as if nothing else could."""
-        return log_probabilities(features, self._weight, self._bias)
+        scores = log_probabilities(features, self._weight, self._bias)
+        return scores[:, : len(self._tokens)]

@@ -132,7 +132,7 @@ def test_all_translations_can_have_one_length(
     model: Path, tmp_path: Path, command: Command
 ) -> None:
     text = tmp_path / "text"
-    text.write_text("The dog sees the cat.\nA\n" + 20 * "The man likes the tree. " + "\n")
+    text.write_text("The dog sees the cat.\nA\n" + 3 * "The man likes the tree. " + "\n")
     words = ("search.min_length=20", "search.max_length=20", "--input", text)
     ended = command("benchmark", "translate", model, *words, *QUICK)
     assert ended.status == 0, ended.messages

@@ -13,7 +13,7 @@ from tests.builders import LINES, tiny_model, variant
 from tests.integration.processes import Process
 
 QUICK = ("search.beam=1", "search.max_length_ratio=0.1")
-LONG = pytest.param(1_000_000, 10, marks=[pytest.mark.long, pytest.mark.timeout(7200)])
+LONG = pytest.param(1_000_000, 1024, 10, marks=[pytest.mark.long, pytest.mark.timeout(7200)])
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +46,16 @@ def assert_memory_stays(process: Process, progress: Callable[[], int]) -> None:
     assert max(pages for _, pages in samples) < 1.1 * early
 
 
-@pytest.mark.parametrize(("number", "kills"), [(20_000, 2), LONG])
+@pytest.mark.parametrize(("number", "window", "kills"), [(20_000, 128, 2), LONG])
 def test_memory_stays_and_kills_change_nothing(
-    model: Path, tmp_path: Path, number: int, kills: int
+    model: Path, tmp_path: Path, number: int, window: int, kills: int
 ) -> None:
     source = write_text(tmp_path / "in.txt", number)
 
     def start(name: str) -> Process:
         output = tmp_path / name
-        return Process("translate", model, "--input", source, "--output", output, *QUICK)
+        words = ("--input", source, "--output", output, "--window", window)
+        return Process("translate", model, *words, *QUICK)
 
     def done() -> int:
         return len(list((tmp_path / "out.txt.parts").glob("[0-9]*[0-9]")))
