@@ -134,6 +134,27 @@ class Vocabulary:
         return [shown.get(piece) or self.names[piece] for piece in ids]
 
 
+def target_tag(vocabulary: Vocabulary, to: str | None, default: str | None) -> int | None:
+    """Find the tag that a source sentence begins with; none where there are no tags.
+
+    Args:
+        vocabulary: of the source.
+        to: the language that is asked for.
+        default: the language where none is; none: there are no tags.
+
+    Raises:
+        UserError: there is no such tag.
+    """
+    if default is not None:
+        return vocabulary.tag(to or default)
+    if to is not None:
+        raise UserError(
+            f"the model can't be asked for the target language '{to}': it was trained without tags"
+            " (data.tags)"
+        )
+    return None
+
+
 def tagged(sentences: list[list[int]], tag: int | None) -> list[list[int]]:
     """Begin sentences with a tag, where there is one; empty ones stay empty."""
     if tag is None:

@@ -201,9 +201,7 @@ def _build(
 ) -> Manifest:
     say(f"reading the text ({config.data.source} → {', '.join(config.data.targets)})")
     # All of it, so that what is wrong with a test set is found before the long work.
-    texts: dict[Split, dict[int, list[Pair]]] = {
-        split: _read(corpora, split) for split in SPLITS
-    }
+    texts: dict[Split, dict[int, list[Pair]]] = {split: _read(corpora, split) for split in SPLITS}
     kept = [
         pair
         for part in texts["train"].values()
