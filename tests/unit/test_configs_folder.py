@@ -173,7 +173,6 @@ def test_config_fits_the_schema(path: Path, loader: Any):
         ("data: {corpus: {kind: hub, name: x, test: null}}", True),
         ("data: {corpus: {kind: table, train: a.tsv, validation: [b, 7]}}", True),
         ("data: {corpus: {kind: table, train: a.tsv, validation: []}}", False),
-        ("data: {corpus: {kind: table, train: a.tsv, validation: []}}", False),
         ("validation: {search: {beam: 1}, patience: null}", True),
         ("training: {optimizer: {betas: [0.9, 0.98]}}", True),
         ("monitoring: {loggers: [csv, wandb]}", True),
