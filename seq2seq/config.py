@@ -39,9 +39,11 @@ Positive = Annotated[Whole, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Factor = Annotated[float, Field(gt=0.0, lt=1.0)]
 Files = tuple[Path, Path]
+RequiredSplit = Literal["train", "validation"]
 Tables = Path | Annotated[tuple[Path, ...], Field(min_length=1)]
 PrecisionName = Literal["auto", "bf16", "fp16", "tf32", "float32", "float64"]
 LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow"]
+NAME = "[A-Za-z0-9_-]+"  # what a user may call a part of the config
 Name = TypeVar("Name", bound=str)
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 
@@ -163,9 +165,25 @@ class SampleCorpus(Section):
     held_out: Positive = 600
     """Number of pairs of the validation and of the test set each."""
 
+    def lacks(self, split: RequiredSplit) -> bool:
+        """Whether it has no such split."""
+        return False
 
-class HubCorpus(Section):
-    """A data set of the Hugging Face Hub, or a local folder in the Hub's layout."""
+
+class _Sourced(Section):
+    """A corpus whose splits are named one by one, each or none."""
+
+    def lacks(self, split: RequiredSplit) -> bool:
+        """Whether it has no such split."""
+        return getattr(self, split) is None
+
+
+class HubCorpus(_Sourced):
+    """A data set of the Hugging Face Hub, or a local folder in the Hub's layout.
+
+    Its library's own variables count: HF_TOKEN for private and gated sets, HF_HOME for where sets
+    are kept, HF_HUB_OFFLINE=1 for those that are there already.
+    """
 
     kind: Literal["hub"]
     """A data set of the Hub."""
@@ -175,9 +193,11 @@ class HubCorpus(Section):
     """Name of the set's configuration, where it has several."""
     revision: str | None = None
     """Branch, tag or commit of the set on the Hub."""
-    train: str = "train"
-    """Split to train on."""
-    validation: str = "validation"
+    streaming: bool = False
+    """Read the rows as they arrive, for sets that the disk doesn't hold; only whole splits."""
+    train: str | None = "train"
+    """Split to train on; a part of it as in `train[:1%]`, several as in `train+extra`."""
+    validation: str | None = "validation"
     """Split to validate on."""
     test: str | None = "test"
     """Split for the final score."""
@@ -186,8 +206,19 @@ class HubCorpus(Section):
     target_column: str | None = None
     """Column of target text; by default the target language's code, alone or in `translation`."""
 
+    @model_validator(mode="after")
+    def _stream_whole_splits(self) -> "HubCorpus":
+        for key in ("train", "validation", "test"):
+            split = getattr(self, key)
+            if self.streaming and split is not None and set("[+") & set(split):
+                raise ValueError(
+                    f"`{key}` must be the name of one split, the whole of it, where `streaming` is"
+                    f" true, but is {split!r}"
+                )
+        return self
 
-class TextCorpus(Section):
+
+class TextCorpus(_Sourced):
     """Parallel text files, one sentence a line, plain or packed (`.gz`, `.xz`, `.bz2`, `.zst`).
 
     A pattern (`*`, `?`, `[…]`, `**`) stands for all the files it matches, in the order of their
@@ -196,15 +227,15 @@ class TextCorpus(Section):
 
     kind: Literal["text"]
     """Parallel text files."""
-    train: Files
+    train: Files | None = None
     """Source file and target file to train on, or a pattern of such files each."""
-    validation: Files
+    validation: Files | None = None
     """Source file and target file to validate on."""
     test: Files | None = None
     """Source file and target file for the final score."""
 
 
-class TableCorpus(Section):
+class TableCorpus(_Sourced):
     """Files that hold both sides: `.parquet`, `.arrow`, `.jsonl`, `.csv`, `.tsv`.
 
     The last three also packed, as in `.tsv.gz`; `.ndjson` and `.json` are read as `.jsonl`, one
@@ -213,9 +244,9 @@ class TableCorpus(Section):
 
     kind: Literal["table"]
     """Tables in files."""
-    train: Tables
+    train: Tables | None = None
     """File to train on, or a list of files."""
-    validation: Tables
+    validation: Tables | None = None
     """File to validate on, or a list of files."""
     test: Tables | None = None
     """File for the final score, or a list of files."""
@@ -230,21 +261,153 @@ class TableCorpus(Section):
     """
 
 
+class TmxCorpus(_Sourced):
+    """Translation memories: TMX files, plain or packed, read unit by unit.
+
+    A language is known by its code: `en` is `EN-GB`, too. Codes of formatting in a segment are left
+    out. A file can be a pattern, as for text files.
+    """
+
+    kind: Literal["tmx"]
+    """Translation memories."""
+    train: Tables | None = None
+    """File to train on, or a list of files."""
+    validation: Tables | None = None
+    """File to validate on, or a list of files."""
+    test: Tables | None = None
+    """File for the final score, or a list of files."""
+
+
+OneCorpus = SampleCorpus | HubCorpus | TextCorpus | TableCorpus | TmxCorpus
+PartName = Annotated[str, Field(pattern=rf"^{NAME}$")]
+
+
+class MixPart(Section):
+    """A corpus of a mix."""
+
+    corpus: Annotated[OneCorpus, Field(discriminator="kind")]
+    """The text, as an own corpus would be written; it may lack splits."""
+    source: str | None = None
+    """Language to translate from; none: `data.source`."""
+    target: str | None = None
+    """Language to translate into; none: `data.target`."""
+    limit: Positive | None = None
+    """Most training pairs that are taken, the first ones; none: all."""
+    weight: Annotated[float, Field(gt=0.0)] = 1.0
+    """How often each training pair comes in an epoch: 2.5 is two times or three, at random."""
+
+    @model_validator(mode="after")
+    def _train_where_it_counts(self) -> "MixPart":
+        given = {"limit": self.limit is not None, "weight": self.weight != 1.0}
+        clashes = [
+            f"`{key}` has no effect, since there is no `corpus.train`"
+            for key, is_given in given.items()
+            if is_given and self.corpus.lacks("train")
+        ]
+        if clashes:
+            raise ValueError("\n".join(clashes))
+        return self
+
+
+class MixCorpus(Section):
+    """Several corpora in one run; some of them must have `train`, and some `validation`."""
+
+    kind: Literal["mix"]
+    """Several corpora."""
+    parts: Annotated[dict[PartName, MixPart], Field(min_length=1)]
+    """The corpora, each under a name of letters, digits, - and _."""
+    temperature: Annotated[float, Field(gt=0.0)] | None = None
+    """Sets the weights: 1 leaves all at 1, and the higher, the more often small corpora come.
+
+    An epoch then has of a corpus of n pairs a share that grows with n^(1/temperature), the largest
+    corpus each pair once. None: each part has its own weight.
+    """
+
+    def lacks(self, split: RequiredSplit) -> bool:
+        """Whether it has no such split."""
+        return all(part.corpus.lacks(split) for part in self.parts.values())
+
+    @model_validator(mode="after")
+    def _weigh_in_one_way(self) -> "MixCorpus":
+        weighted = [name for name, part in self.parts.items() if part.weight != 1.0]
+        if self.temperature is not None and weighted:
+            raise ValueError(
+                f"`temperature` must be null where parts have a weight ({', '.join(weighted)}),"
+                f" but is {self.temperature}"
+            )
+        return self
+
+
 class DataConfig(Section):
     """Where the text comes from and where the prepared data goes."""
 
     source: str = "en"
     """Language to translate from: a code such as `en`; for the sample corpus a CLDR locale."""
     target: str = "de"
-    """Language to translate into."""
+    """Language to translate into; with `data.tags`, where nothing else is asked for."""
+    tags: bool = False
+    """Begin each source sentence with a tag of its target language, so that one model has several.
+
+    `seq2seq translate --to` chooses among them.
+    """
     folder: Path = Path("data/sample-en-de")
     """Folder of the prepared data: vocabulary, ids, manifest."""
-    corpus: Annotated[
-        SampleCorpus | HubCorpus | TextCorpus | TableCorpus, Field(discriminator="kind")
-    ] = SampleCorpus()
-    """The parallel text: `kind` is `sample`, `hub`, `text` or `table`."""
+    corpus: Annotated[OneCorpus | MixCorpus, Field(discriminator="kind")] = SampleCorpus()
+    """The parallel text: `kind` is `sample`, `hub`, `text`, `table`, `tmx` or `mix`."""
     max_length: Positive = 200
     """Training pairs with more pieces than this on either side are left out."""
+
+    @property
+    def parts(self) -> "dict[str, DataConfig]":
+        """The corpora of a mix by name, each with its languages; any other under no name."""
+        if not isinstance(self.corpus, MixCorpus):
+            return {"": self}
+        return {
+            name: self.model_copy(
+                update={
+                    "corpus": part.corpus,
+                    "source": part.source or self.source,
+                    "target": part.target or self.target,
+                }
+            )
+            for name, part in self.corpus.parts.items()
+        }
+
+    @property
+    def targets(self) -> list[str]:
+        """The languages that are translated into, each once."""
+        return list(dict.fromkeys(part.target for part in self.parts.values()))
+
+    @property
+    def default_target(self) -> str | None:
+        """The language whose tag a sentence has that names none; none where there are no tags."""
+        return self.target if self.tags else None
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "DataConfig":
+        splits: tuple[RequiredSplit, ...] = ("train", "validation")
+        clashes = [self._lack(split) for split in splits if self.corpus.lacks(split)]
+        if len(self.targets) > 1 and not self.tags:
+            clashes.append(
+                "`data.tags` must be true where `data.corpus.parts` have several target languages"
+                f" ({', '.join(self.targets)}), but is false"
+            )
+        if self.target not in self.targets:
+            clashes.append(
+                "`data.target` must be a target language of `data.corpus.parts`"
+                f" ({', '.join(self.targets)}), but is {self.target!r}"
+            )
+        if clashes:
+            raise ValueError("\n".join(clashes))
+        return self
+
+    def _lack(self, split: RequiredSplit) -> str:
+        if isinstance(self.corpus, MixCorpus):
+            return f"`data.corpus.parts` must have a part with `corpus.{split}`, but have none"
+        return (
+            f"`data.corpus.{split}` is missing, but data.corpus of kind {self.corpus.kind!r} needs"
+            " it"
+        )
 
 
 class VocabularyConfig(Section):
@@ -255,7 +418,7 @@ class VocabularyConfig(Section):
     joint: bool = True
     """One vocabulary for both languages, or one each."""
     size: Positive = 8000
-    """Number of pieces (of each vocabulary), the four special ones included."""
+    """Number of pieces (of each vocabulary), the four special ones and tags included."""
     character_coverage: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Share of the text's characters that get a piece; 0.9995 for Japanese or Chinese."""
     split_digits: bool = False

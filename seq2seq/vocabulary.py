@@ -1,4 +1,4 @@
-"""SentencePiece vocabularies: training, encoding, decoding, and the four special ids."""
+"""SentencePiece vocabularies: training, encoding, decoding, the special ids and those of tags."""
 
 import hashlib
 import re
@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, cast
 import sentencepiece
 
 from seq2seq.config import VocabularyConfig
-from seq2seq.errors import DataError, ModelError
+from seq2seq.errors import DataError, ModelError, UserError
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 NUM_SPECIAL = 4
@@ -22,6 +22,7 @@ Side = Literal["source", "target"]
 # SentencePiece cuts the names of its special pieces out of the text that it learns from. These are
 # from Unicode's private use area, so that a corpus with `</s>` in it loses nothing.
 _SPECIAL_NAMES = {"pad": "\ue0f0", "bos": "\ue0f1", "eos": "\ue0f2", "unk": "\ue0f3"}
+_TAG = "\ue0f4"  # before the language, in the name of its tag
 _MAX_BYTES = 1 << 16  # SentencePiece silently skips longer lines when it learns
 _BREAKS = re.compile("[\0\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _BYTE_ORDER_MARK = "\ufeff"
@@ -74,15 +75,47 @@ class Vocabulary:
         return [self._api.decode([int(piece) for piece in pieces]) for pieces in sentences]
 
     @cached_property
+    def control(self) -> range:
+        """The ids that no text has: the special ones (of which text has `UNK` alone) and tags."""
+        end = NUM_SPECIAL
+        while end < len(self) and self._api.is_control(end):
+            end += 1
+        return range(end)
+
+    @cached_property
+    def tags(self) -> dict[str, int]:
+        """The ids of the languages' tags, which a source sentence begins with."""
+        names = {self._api.id_to_piece(number): number for number in self.control}
+        return {
+            name.removeprefix(_TAG): number
+            for name, number in names.items()
+            if name.startswith(_TAG)
+        }
+
+    def tag(self, language: str) -> int:
+        """Find the tag of a target language.
+
+        Raises:
+            UserError: there is none.
+        """
+        if language in self.tags:
+            return self.tags[language]
+        known = ", ".join(sorted(self.tags))
+        raise UserError(
+            f"the vocabulary has no tag for the target language '{language}'"
+            + (f"; it has tags for {known}" if known else ", or for any other language")
+        )
+
+    @cached_property
     def names(self) -> list[str]:
         """The pieces in the order of their ids, the special ones by SentencePiece's names."""
         return [self._api.id_to_piece(number) for number in range(len(self))]
 
     @cached_property
     def surfaces(self) -> list[str]:
-        """What each id adds to a text: a piece with its space; of special ids, nothing."""
+        """What each id adds to a text: a piece with its space; of special ids and tags, nothing."""
         return [
-            "" if n < NUM_SPECIAL else each.replace("▁", " ") for n, each in enumerate(self.names)
+            "" if n in self.control else each.replace("▁", " ") for n, each in enumerate(self.names)
         ]
 
     def cut(self, text: str) -> list[str]:
@@ -96,8 +129,37 @@ class Vocabulary:
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Name each id: its piece, or what stands for a special one."""
-        special = ("<pad>", "<s>", "</s>", "<unk>")
-        return [special[piece] if piece < NUM_SPECIAL else self.names[piece] for piece in ids]
+        shown = dict(enumerate(("<pad>", "<s>", "</s>", "<unk>")))
+        shown |= {number: f"<2{language}>" for language, number in self.tags.items()}
+        return [shown.get(piece) or self.names[piece] for piece in ids]
+
+
+def target_tag(vocabulary: Vocabulary, to: str | None, default: str | None) -> int | None:
+    """Find the tag that a source sentence begins with; none where there are no tags.
+
+    Args:
+        vocabulary: of the source.
+        to: the language that is asked for.
+        default: the language where none is; none: there are no tags.
+
+    Raises:
+        UserError: there is no such tag.
+    """
+    if default is not None:
+        return vocabulary.tag(to or default)
+    if to is not None:
+        raise UserError(
+            f"the model can't be asked for the target language '{to}': it was trained without tags"
+            " (data.tags)"
+        )
+    return None
+
+
+def tagged(sentences: list[list[int]], tag: int | None) -> list[list[int]]:
+    """Begin sentences with a tag, where there is one; empty ones stay empty."""
+    if tag is None:
+        return sentences
+    return [[tag, *sentence] if sentence else [] for sentence in sentences]
 
 
 def shared_pieces(old: Vocabulary, new: Vocabulary) -> dict[int, int]:
@@ -196,9 +258,15 @@ class Vocabularies(NamedTuple):
 
 
 def train_vocabularies(
-    source: Iterable[str], target: Iterable[str], config: VocabularyConfig
+    source: Iterable[str], target: Iterable[str], config: VocabularyConfig, tags: Sequence[str] = ()
 ) -> Vocabularies:
     """Learn the vocabularies from the two sides of the training text.
+
+    Args:
+        source: one side.
+        target: the other side.
+        config: what they are to be.
+        tags: target languages that get a tag, in each vocabulary.
 
     Raises:
         DataError: the text can't support the size; the message names one that works for both.
@@ -209,18 +277,23 @@ def train_vocabularies(
         texts = {"joint": texts["source"] + texts["target"]}
     try:
         learnt = {
-            side: Vocabulary(_learn(lines, config, config.size)) for side, lines in texts.items()
+            side: Vocabulary(_learn(lines, config, config.size, tags))
+            for side, lines in texts.items()
         }
     except RuntimeError as error:
-        raise _unsupported(texts, config, str(error)) from error
+        raise _unsupported(texts, config, tags, str(error)) from error
     joint = learnt.get("joint")
     return Vocabularies(joint, joint) if joint else Vocabularies(learnt["source"], learnt["target"])
 
 
-def _unsupported(texts: dict[str, list[str]], config: VocabularyConfig, message: str) -> DataError:
+def _unsupported(
+    texts: dict[str, list[str]], config: VocabularyConfig, tags: Sequence[str], message: str
+) -> DataError:
     """Say which size would have worked, for a size that did not."""
     sizes = {
-        side: size for side in texts if (size := _working_size(texts[side], config)) is not None
+        side: size
+        for side in texts
+        if (size := _working_size(texts[side], config, tags)) is not None
     }
     if not sizes:
         return DataError(f"no vocabulary can be learnt from the training text: {message}")
@@ -228,7 +301,7 @@ def _unsupported(texts: dict[str, list[str]], config: VocabularyConfig, message:
     choose = min if too_large else max
     side = choose(sizes, key=lambda side: sizes[side])
     size, extreme = sizes[side], "largest" if too_large else "smallest"
-    if not all(_works(sentences, config, size) for sentences in texts.values()):
+    if not all(_works(sentences, config, size, tags) for sentences in texts.values()):
         return DataError(
             f"no `vocabulary.size` suits both sides of the training text: the {extreme} {side}"
             f" {config.algorithm} vocabulary has {size} pieces, and the other side can't have that"
@@ -241,10 +314,12 @@ def _unsupported(texts: dict[str, list[str]], config: VocabularyConfig, message:
     )
 
 
-def _working_size(sentences: list[str], config: VocabularyConfig) -> int | None:
+def _working_size(
+    sentences: list[str], config: VocabularyConfig, tags: Sequence[str]
+) -> int | None:
     """Find the size nearest to the one asked for that works, from SentencePiece's own hint."""
     try:
-        _learn(sentences, config, config.size)
+        _learn(sentences, config, config.size, tags)
     except RuntimeError as error:
         message = str(error)
     else:
@@ -253,20 +328,20 @@ def _working_size(sentences: list[str], config: VocabularyConfig) -> int | None:
         if hint := pattern.search(message):
             size = int(hint.group(1))
             for candidate in (size + change * attempt for attempt in range(8)):
-                if _works(sentences, config, candidate):
+                if _works(sentences, config, candidate, tags):
                     return candidate
     return None
 
 
-def _works(sentences: list[str], config: VocabularyConfig, size: int) -> bool:
+def _works(sentences: list[str], config: VocabularyConfig, size: int, tags: Sequence[str]) -> bool:
     try:
-        _learn(sentences, config, size)
+        _learn(sentences, config, size, tags)
     except RuntimeError:
         return False
     return True
 
 
-def _learn(sentences: list[str], config: VocabularyConfig, size: int) -> bytes:
+def _learn(sentences: list[str], config: VocabularyConfig, size: int, tags: Sequence[str]) -> bytes:
     model = BytesIO()
     specials = {f"{name}_piece": piece for name, piece in _SPECIAL_NAMES.items()}
     cast(Any, sentencepiece.SentencePieceTrainer).train(
@@ -285,6 +360,7 @@ def _learn(sentences: list[str], config: VocabularyConfig, size: int) -> bytes:
         bos_id=BOS,
         eos_id=EOS,
         unk_id=UNK,
+        control_symbols=[f"{_TAG}{language}" for language in sorted(tags)],
         **specials,
     )
     return model.getvalue()

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,25 @@ from seq2seq import __version__
 from seq2seq.claims import Claims
 from seq2seq.config import Config, SampleCorpus
 from seq2seq.data.base_vocabulary import base_vocabularies, say_what_is_unknown
-from seq2seq.data.corpus import SPLITS, Corpus, Split, open_corpus
-from seq2seq.data.prepared import FORMAT, Manifest, SplitCounts, split_path
+from seq2seq.data.corpus import SPLITS, CorpusPart, Split, open_corpora
+from seq2seq.data.prepared import FORMAT, Manifest, PreparedPart, SplitCounts, split_path
 from seq2seq.errors import DataError
 from seq2seq.files import whole_folder
 from seq2seq.terminal import Progress, say
-from seq2seq.vocabulary import Vocabularies, blank, train_vocabularies
+from seq2seq.vocabulary import Vocabularies, blank, tagged, train_vocabularies
 
 _CHUNK = 2000  # pairs encoded and written at a time
 _DISK_DELAY = 30.0  # seconds until other nodes see a new folder on a shared disk
 _BASE_VOCABULARY = "base.vocabulary"
+_HOW_IT_IS_READ = {"streaming": True}
+_OTHER_SETTINGS: Any = {  # these change nothing in the folder
+    "folder": True,
+    "corpus": {
+        **_HOW_IT_IS_READ,
+        "temperature": True,
+        "parts": {"__all__": {"weight": True, "corpus": _HOW_IT_IS_READ}},
+    },
+}
 _IDS = pyarrow.list_(pyarrow.uint32())
 
 Pair = tuple[str, str]
@@ -42,8 +51,8 @@ def prepare(config: Config, *, overwrite: bool = False) -> Manifest:
         DataError: the text can't be used, or the folder holds something else.
     """
     folder = config.data.folder
-    corpus = open_corpus(config.data, config.seed)
-    settings, origin = _settings(config), corpus.origin()
+    corpora = open_corpora(config.data, config.seed)
+    settings, origin = _settings(config), _origin(corpora)
 
     if overwrite and folder.exists():
         Manifest.load(folder, any_format=True)  # refuses to replace what is no data folder
@@ -62,7 +71,7 @@ def prepare(config: Config, *, overwrite: bool = False) -> Manifest:
         if there := found():  # by whoever was waited for
             return there
         with whole_folder(folder) as partial:
-            manifest = _build(partial, config, corpus, settings, origin)
+            manifest = _build(partial, config, corpora, settings, origin)
     say(f"{folder} is prepared: {manifest.summary()}")
     return manifest
 
@@ -92,7 +101,7 @@ def prepared_before(config: Config) -> Manifest:
     Raises:
         DataError: it is no data folder, or one of other settings or other text.
     """
-    origin = open_corpus(config.data, config.seed).origin()
+    origin = _origin(open_corpora(config.data, config.seed))
     return _unchanged(config.data.folder, _settings(config), origin)
 
 
@@ -126,6 +135,11 @@ def _unchanged(folder: Path, settings: dict[str, Any], origin: dict[str, str]) -
     return manifest
 
 
+def _origin(corpora: Sequence[CorpusPart]) -> dict[str, str]:
+    """Name what the text comes from, with its digests."""
+    return dict(chain.from_iterable(part.corpus.origin().items() for part in corpora))
+
+
 def _settings(config: Config) -> dict[str, Any]:
     """Flatten the settings that decide what the folder holds."""
     flat: dict[str, Any] = {}
@@ -137,9 +151,9 @@ def _settings(config: Config) -> dict[str, Any]:
         else:
             flat[prefix] = value
 
-    visit("data", config.data.model_dump(mode="json", exclude={"folder"}))
+    visit("data", config.data.model_dump(mode="json", exclude=_OTHER_SETTINGS))
     visit("vocabulary", config.vocabulary.model_dump(mode="json"))
-    if isinstance(config.data.corpus, SampleCorpus):
+    if any(isinstance(part.corpus, SampleCorpus) for part in config.data.parts.values()):
         flat["seed"] = config.seed
     if vocabularies := base_vocabularies(config):
         flat[_BASE_VOCABULARY] = _named(vocabularies)
@@ -179,24 +193,44 @@ def _say_what_is_gone(manifest: Manifest, origin: dict[str, str]) -> None:
 
 
 def _build(
-    folder: Path, config: Config, corpus: Corpus, settings: dict[str, Any], origin: dict[str, str]
+    folder: Path,
+    config: Config,
+    corpora: Sequence[CorpusPart],
+    settings: dict[str, Any],
+    origin: dict[str, str],
 ) -> Manifest:
-    say(f"reading the text ({config.data.source} → {config.data.target})")
+    say(f"reading the text ({config.data.source} → {', '.join(config.data.targets)})")
     # All of it, so that what is wrong with a test set is found before the long work.
-    texts: dict[Split, list[Pair]] = {
-        split: list(corpus.pairs(split)) for split in SPLITS if corpus.has(split)
-    }
-    kept = [pair for pair in texts["train"] if not any(blank(side) for side in pair)]
+    texts: dict[Split, dict[int, list[Pair]]] = {split: _read(corpora, split) for split in SPLITS}
+    kept = [
+        pair
+        for part in texts["train"].values()
+        for pair in part
+        if not any(blank(side) for side in pair)
+    ]
     if not kept:
         raise DataError("the training corpus is empty: no pair has text on both sides")
     vocabularies = _vocabularies(config, kept)
     vocabularies.save(folder)
     counts: dict[Split, SplitCounts] = {}
-    for split, pairs in texts.items():
+    parts: list[PreparedPart] = []
+    for split, by_part in texts.items():
+        if not by_part:
+            continue
         limit = config.data.max_length if split == "train" else None
-        counts[split] = _write(folder, split, pairs, vocabularies, limit=limit)
+        tags = [
+            vocabularies.source.tag(part.target) if config.data.tags else None for part in corpora
+        ]
+        counts[split], sizes = _write(folder, split, by_part, vocabularies, tags, limit=limit)
         if not counts[split].pairs:
             raise DataError(f"the {split} set has no pair that can be used")
+        if split == "train":
+            parts = [
+                PreparedPart(
+                    name=part.name, source=part.source, target=part.target, pairs=sizes[number]
+                )
+                for number, part in enumerate(corpora)
+            ]
     manifest = Manifest(
         format=FORMAT,
         version=__version__,
@@ -205,10 +239,27 @@ def _build(
         settings=settings,
         origin=origin,
         splits=counts,
+        parts=tuple(parts),
         fingerprint=_fingerprint(folder),
     )
     manifest.save(folder)
     return manifest
+
+
+def _read(corpora: Sequence[CorpusPart], split: Split) -> dict[int, list[Pair]]:
+    """Read a split of each part that has it, by the part's number.
+
+    Raises:
+        DataError: the text can't be used, or a part has none.
+    """
+    texts: dict[int, list[Pair]] = {}
+    for number, part in enumerate(corpora):
+        if part.corpus.has(split):
+            limit = part.limit if split == "train" else None
+            texts[number] = list(islice(part.corpus.pairs(split), limit))
+            if part.name and not texts[number]:
+                raise DataError(f"data.corpus.parts.{part.name} has no pair in its {split} set")
+    return texts
 
 
 def _vocabularies(config: Config, pairs: Sequence[Pair]) -> Vocabularies:
@@ -218,38 +269,44 @@ def _vocabularies(config: Config, pairs: Sequence[Pair]) -> Vocabularies:
         say_what_is_unknown(vocabularies, source, target)
         return vocabularies
     say(f"learning the vocabulary from {len(pairs):,} pairs")
-    return train_vocabularies(source, target, config.vocabulary)
+    tags = config.data.targets if config.data.tags else ()
+    return train_vocabularies(source, target, config.vocabulary, tags)
 
 
 def _write(
     folder: Path,
     split: Split,
-    pairs: Sequence[Pair],
+    by_part: dict[int, list[Pair]],
     vocabularies: Vocabularies,
+    tags: Sequence[int | None],
     *,
     limit: int | None,
-) -> SplitCounts:
+) -> tuple[SplitCounts, Counter[int]]:
     """Encode one split into an Arrow file.
 
     Training pairs (`limit` given) that are empty on a side or too long are left out and counted.
-    The other splits keep every pair, and their text: scores are taken on that.
+    The other splits keep every pair, their text and the number of their part: scores are taken on
+    that. Gives the numbers of pairs of the parts, too.
     """
     removed: Counter[str] = Counter()
     numbers: Counter[str] = Counter()
+    sizes: Counter[int] = Counter()
     columns = [("source", _IDS), ("target", _IDS)]
     if limit is None:
         columns += [("source_text", pyarrow.string()), ("target_text", pyarrow.string())]
+        columns += [("part", pyarrow.int32())]
     schema = pyarrow.schema(columns)
+    total = sum(map(len, by_part.values()))
     with (
         pyarrow.OSFile(str(split_path(folder, split)), "wb") as file,
         pyarrow.ipc.new_file(file, schema) as writer,
-        Progress(f"encoding {split}", total=len(pairs), unit="pairs") as progress,
+        Progress(f"encoding {split}", total=total, unit="pairs") as progress,
     ):
-        for chunk in _chunks(pairs):
-            rows = _encode(chunk, vocabularies)
+        for part, chunk in _chunks(by_part):
+            rows = _encode(chunk, vocabularies, tags[part])
             if limit is None:
                 for row, (source_text, target_text) in zip(rows, chunk, strict=True):
-                    row |= {"source_text": source_text, "target_text": target_text}
+                    row |= {"source_text": source_text, "target_text": target_text, "part": part}
             else:
                 rows = [
                     row
@@ -257,21 +314,22 @@ def _write(
                     if not _unfit(row, pair, limit, removed)
                 ]
             writer.write_batch(pyarrow.RecordBatch.from_pylist(rows, schema=schema))
-            numbers["pairs"] += len(rows)
+            sizes[part] += len(rows)
             for side in ("source", "target"):
                 numbers[f"{side}_pieces"] += sum(len(row[side]) for row in rows)
             progress.advance(len(chunk))
-    return SplitCounts(**numbers, removed=dict(removed))
+    return SplitCounts(pairs=sizes.total(), **numbers, removed=dict(removed)), sizes
 
 
-def _chunks(pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
-    rest = iter(pairs)
-    while chunk := list(islice(rest, _CHUNK)):
-        yield chunk
+def _chunks(by_part: dict[int, list[Pair]]) -> Iterator[tuple[int, list[Pair]]]:
+    for part, pairs in by_part.items():
+        rest = iter(pairs)
+        while chunk := list(islice(rest, _CHUNK)):
+            yield part, chunk
 
 
-def _encode(chunk: list[Pair], vocabularies: Vocabularies) -> list[dict[str, Any]]:
-    source = vocabularies.source.encode([pair[0] for pair in chunk])
+def _encode(chunk: list[Pair], vocabularies: Vocabularies, tag: int | None) -> list[dict[str, Any]]:
+    source = tagged(vocabularies.source.encode([pair[0] for pair in chunk]), tag)
     target = vocabularies.target.encode([pair[1] for pair in chunk])
     return [{"source": left, "target": right} for left, right in zip(source, target, strict=True)]
 

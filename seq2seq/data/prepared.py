@@ -35,6 +35,18 @@ class SplitCounts(BaseModel):
     removed: dict[str, int] = {}
 
 
+class PreparedPart(BaseModel):
+    """A corpus of the mix, or the only one, whose training pairs lie together."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    source: str
+    target: str
+    pairs: int
+    """Of the training set."""
+
+
 class Manifest(BaseModel):
     """What a data folder says of itself."""
 
@@ -47,6 +59,7 @@ class Manifest(BaseModel):
     settings: dict[str, Any]
     origin: dict[str, str]
     splits: dict[Split, SplitCounts]
+    parts: tuple[PreparedPart, ...] = ()
     fingerprint: str
 
     def save(self, folder: Path) -> None:
@@ -156,6 +169,12 @@ class PreparedData(NamedTuple):
         """Read the raw text of the validation or the test set."""
         table = _table(self.folder, split)
         return PreparedText(table["source_text"].to_pylist(), table["target_text"].to_pylist())
+
+    def directions(self, split: Split) -> list[tuple[str, str]]:
+        """Say from which language into which each pair of the validation or the test set goes."""
+        parts = self.manifest.parts
+        numbers = _table(self.folder, split)["part"].to_pylist()
+        return [(parts[number].source, parts[number].target) for number in numbers]
 
 
 def _table(folder: Path, split: Split) -> Any:

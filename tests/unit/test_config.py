@@ -17,13 +17,14 @@ from seq2seq.config import (
     TrainingConfig,
     ValidationConfig,
 )
-from seq2seq.config_mistakes import forms_of, rule
+from seq2seq.config_mistakes import entries_of, forms_of, rule
 
 
 def sections(form: type[Section] = Config) -> Iterator[type[Section]]:
     yield form
     for field in form.model_fields.values():
-        for inner in forms_of(field.annotation):
+        entry = entries_of(field.annotation)
+        for inner in (*forms_of(field.annotation), *([entry] if entry else [])):
             yield from sections(inner)
 
 

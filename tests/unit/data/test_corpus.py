@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from seq2seq.config import DataConfig
-from seq2seq.data.corpus import SPLITS, Corpus, open_corpus
+from seq2seq.data.corpus import SPLITS, Corpus, open_corpora
 from seq2seq.data.text_files import Pairs
 from seq2seq.errors import DataError
 
@@ -30,6 +30,11 @@ configs:
 ---
 # A data set
 """
+
+
+def open_corpus(data: DataConfig, seed: int) -> Corpus:
+    (part,) = open_corpora(data, seed)
+    return part.corpus
 
 
 def write(path: Path, content: bytes) -> Path:
