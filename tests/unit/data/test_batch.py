@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq.data.batch import Batch, make_batch, pad
-from seq2seq.data.prepared import Ids
+from seq2seq.data.prepared import FlatIds, Ids
 from seq2seq.vocabulary import BOS, EOS, NUM_SPECIAL, PAD
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seq2seq.data.plan import Indices, Lengths, cut, plan_epoch
+from seq2seq.data.cutting import cut
+from seq2seq.data.plan import Indices, Lengths, plan_epoch
 
 LONGEST = 12
 
