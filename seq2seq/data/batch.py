@@ -1,7 +1,7 @@
 """Batches: examples as padded tensors, in the order that LSTMs like best (time first)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy
 import torch
@@ -28,6 +28,22 @@ class Batch(NamedTuple):
     examples: Int[Tensor, " batch"]
     weight: float
     """1, or 0 for a batch that only keeps this process in step with others."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go from a loader's worker to its process as bytes.
+
+        torch would share the memory, which takes a file and a connection for each tensor: that is
+        ten times as slow, and containers have little of it.
+        """
+        return _rebuilt, tuple(part.numpy() if isinstance(part, Tensor) else part for part in self)
+
+
+def _rebuilt(*parts: Any) -> Batch:
+    """Make a batch of its parts again, tensors of which are arrays."""
+    tensors: list[Any] = [
+        torch.from_numpy(part) if isinstance(part, numpy.ndarray) else part for part in parts
+    ]
+    return Batch(*tensors)
 
 
 class Step(NamedTuple):

@@ -21,9 +21,9 @@ Indices = numpy.typing.NDArray[numpy.int64]
 Integers = numpy.typing.NDArray[numpy.integer[Any]]
 
 _PIECE = 2**20  # examples that are looked at at once
-_POOL = 3  # batches whose examples are mixed
+_POOL = 2.5  # batches whose examples are mixed
 _ORDER, _BATCHES = "order.npy", "batches.npy"
-_BATCH = numpy.dtype(
+BATCH = numpy.dtype(
     [(name, numpy.int64) for name in ("start", "size", "source", "target", "target_tokens")]
 )
 
@@ -86,9 +86,9 @@ def plan_epoch(
     """Divide the examples of one epoch into global batches.
 
     Examples of like length come together: those of about the same length on one side are sorted by
-    the other side, up and down by turns, and each stretch that makes two batches is shuffled. Which
-    side is first changes from epoch to epoch, where stretches begin is drawn, and so the same
-    examples seldom meet again. The batches are shuffled.
+    the other side, up and down by turns, and each stretch that makes two batches and a half is
+    shuffled. Which side is first changes from epoch to epoch, where stretches begin is drawn, and
+    so the same examples seldom meet again. The batches are shuffled.
 
     Args:
         lengths: of all examples; no target may be longer than `tokens_per_step`.
@@ -104,7 +104,7 @@ def plan_epoch(
     assert lengths.target.max(initial=0) <= tokens_per_step, "the config sees to it"
     draws = Draws(seed, epoch)
     entries = Entries(shares or [Share(len(lengths.target))], draws)
-    pool = _POOL * tokens_per_step
+    pool = int(_POOL * tokens_per_step)
     order = _new_order(folder, len(entries), len(lengths.target))
     start = 0
     for examples in _mixed(_by_length(entries, lengths, epoch, pool, draws), lengths, pool, draws):
@@ -152,15 +152,16 @@ def _by_length(
 
 
 def _stripes(entries: Entries, lengths: Integers, pools: float, draws: Draws) -> Numbers:
-    """Give each length its stripe: as many as there are pools in each, with about as many examples.
+    """Give each length its stripe, all of about as many examples; where they begin is drawn.
 
-    Where they begin is drawn.
+    There are four times as many stripes as pools in each. Measured on Multi30k: with fewer the same
+    examples meet more often where batches are large, with more there is more padding.
     """
     counts = numpy.zeros(int(lengths.max(initial=0)) + 1, numpy.int64)
     for _, examples in entries.pieces(_PIECE):
         counts += numpy.bincount(lengths[examples], minlength=len(counts))
     middles = (numpy.cumsum(counts) - counts / 2) / max(1, len(entries))
-    return (middles * max(1.0, pools) ** 0.5 + draws.fraction()).astype(numpy.uint64)
+    return (middles * 2 * max(1.0, pools) ** 0.5 + draws.fraction()).astype(numpy.uint64)
 
 
 def _mixed(
@@ -194,7 +195,7 @@ def _starts(order: Integers, target: Integers, tokens_per_step: int) -> Indices:
 
 def _described(starts: Indices, order: Integers, lengths: Lengths) -> numpy.typing.NDArray[Any]:
     """Describe the batches, given where they start and where the last one ends."""
-    batches = numpy.zeros(len(starts) - 1, _BATCH)
+    batches = numpy.zeros(len(starts) - 1, BATCH)
     batches["start"], batches["size"] = starts[:-1], numpy.diff(starts)
     at_once = max(1, _PIECE * len(batches) // max(1, len(order)))
     for first in range(0, len(batches), at_once):

@@ -33,7 +33,7 @@ class PlanFiles:
             node: name of this machine.
             lease: seconds without a sign of life after which one who makes a plan counts as gone.
         """
-        self._wanted, self._folder, self._lease = folder, _writable(folder) / node, lease
+        self._folders, self._node, self._lease = folder, node, lease
 
     def give(self, about: str, epoch: int, make: Callable[[Path], object]) -> Plan:
         """Map the plan of an epoch; it is made if it isn't there, by one process of the node.
@@ -47,37 +47,41 @@ class PlanFiles:
             UserError: they can't be written.
         """
         key = hashlib.sha256(about.encode()).hexdigest()[:16]
-        place = self._folder / f"{key}-{epoch}"
+        folder = _writable(self._folders) / self._node
+        place = folder / f"{key}-{epoch}"
         while True:
             with suppress(FileNotFoundError):
                 plan = Plan.load(place)
                 os.utime(place)
                 return plan
-            claims = Claims(self._folder, lease=self._lease)
+            claims = Claims(folder, lease=self._lease)
             with claims.take_over(place.name) as is_ours:
                 if is_ours and not place.exists():
-                    self._tidy(key, place.name)
+                    _tidy(folder, key, place.name)
                     with whole_folder(place) as partial:
                         make(partial)
-
-    def _tidy(self, key: str, name: str) -> None:
-        """Remove what isn't needed any more; who has it open keeps it.
-
-        The plan of epoch 0 stays, since its length is what rates are scheduled by.
-        """
-        if self._folder.parent != self._wanted:
-            say(f"{self._wanted} can't be written: the plan is kept in {self._folder}")
-        clear_leftovers(self._folder, name)
-        for place in self._folder.glob("*-*"):
-            with suppress(OSError):  # another process was faster
-                is_old = place.name.startswith(key) and place.name != f"{key}-0"
-                if place.is_dir() and (is_old or time.time() - place.stat().st_mtime > _UNUSED):
-                    shutil.rmtree(place)
 
 
 def _writable(folder: Path) -> Path:
     """Give a folder, or one in the system's temporary folder if nothing can be written there."""
-    above = next(path for path in (folder, *folder.parents) if path.exists())
-    if os.access(above, os.W_OK):
-        return folder
-    return Path(tempfile.gettempdir()) / f"seq2seq-{os.getuid()}" / folder.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        other = Path(tempfile.gettempdir()) / f"seq2seq-{os.getuid()}" / folder.name
+        say(f"{folder} can't be written: batch plans are kept in {other}")
+        return other
+
+
+def _tidy(folder: Path, key: str, name: str) -> None:
+    """Remove what isn't needed any more; who has it open keeps it.
+
+    The plan of epoch 0 stays, since its length is what rates are scheduled by.
+    """
+    clear_leftovers(folder, name)
+    for place in folder.glob("*-*"):
+        with suppress(OSError):  # another process was faster
+            is_old = place.name.startswith(key) and place.name != f"{key}-0"
+            if place.is_dir() and (is_old or time.time() - place.stat().st_mtime > _UNUSED):
+                shutil.rmtree(place)

@@ -72,11 +72,13 @@ class Shuffle:
         return places
 
     def numbers_below(self, end: int, places: Numbers) -> Numbers:
-        """Give the numbers at places below `end`, where numbers from `end` on are passed over.
+        """Give the numbers at places below `end`, of a shuffle of `end` numbers, at least one.
 
-        So it is a shuffle of `end` numbers, of which any can be had without the others (cycle
-        walking). The array is overwritten.
+        Any can be had without the others, unless they are few: numbers from `end` on are passed
+        over (cycle walking). The array is overwritten.
         """
+        if 2 * end < 2**self.bits:
+            return self.order(end)[places]
         places = self.numbers(places)
         while (beyond := places >= end).any():
             places[beyond] = self.numbers(places[beyond])
