@@ -24,7 +24,6 @@ from seq2seq.data.prepared import FlatIds, Ids, PreparedSplit
 from seq2seq.data.weights import Share
 
 _LOOKED_AT = 200  # steps of an epoch that are cut to find the largest micro-batch
-_SMALL = 10**6  # examples of which each process makes the plan itself, in memory
 
 
 class Position(NamedTuple):
@@ -89,7 +88,7 @@ class StepDataset(Dataset[Step]):
         self._seed, self._tokens_per_step, self._shares = seed, tokens_per_step, tuple(shares)
         self.tokens_per_device = tokens_per_device
         self._rank, self._world_size = rank, world_size
-        self._files = files if len(split.target) >= _SMALL else None
+        self._files = files if files and len(split.target) >= files.least else None
         self._fingerprint = fingerprint
         self._plan = lru_cache(maxsize=2)(self._find_plan)
         self._candidates = lru_cache(maxsize=1)(self._find_candidates)

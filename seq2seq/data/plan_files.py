@@ -14,6 +14,7 @@ from seq2seq.data.plan import Plan
 from seq2seq.files import clear_leftovers, whole_folder
 from seq2seq.terminal import say
 
+_LEAST = 10**6
 _UNUSED = 30 * 24 * 3600  # seconds after which a plan that nobody has opened goes
 
 
@@ -24,16 +25,18 @@ class PlanFiles:
     node: only on its own can a file that is mapped be removed without harm.
     """
 
-    def __init__(self, folder: Path, node: str, *, lease: float = LEASE):
+    def __init__(self, folder: Path, node: str, *, least: int = _LEAST, lease: float = LEASE):
         """Say where they are.
 
         Args:
             folder: of all nodes' plans; where it can't be written, the system's temporary folder
                 is taken.
             node: name of this machine.
+            least: fewest examples whose plan is worth files; others are made in a moment.
             lease: seconds without a sign of life after which one who makes a plan counts as gone.
         """
         self._folders, self._node, self._lease = folder, node, lease
+        self.least = least
 
     def give(self, about: str, epoch: int, make: Callable[[Path], object]) -> Plan:
         """Map the plan of an epoch; it is made if it isn't there, by one process of the node.

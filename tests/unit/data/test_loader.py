@@ -141,9 +141,9 @@ def test_large_plans_are_made_once_and_read_from_files(
     mixed: PreparedSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     in_memory = load(steps_of(mixed, tokens_per_step=90), Position(), 12)
-    monkeypatch.setattr(loader, "_SMALL", 50)
     planned = remember_plans(monkeypatch)
-    settings = {"tokens_per_step": 90, "files": PlanFiles(tmp_path, "node"), "fingerprint": "one"}
+    files = PlanFiles(tmp_path, "node", least=50)
+    settings = {"tokens_per_step": 90, "files": files, "fingerprint": "one"}
     for _ in range(2):
         loaded = step_loader(steps_of(mixed, **settings), start=Position(), number=12, workers=2)
         assert [described(step) for step in loaded] == in_memory
