@@ -18,9 +18,9 @@ from seq2seq.data.cutting import (
     padded_pairs,
     padded_positions,
 )
-from seq2seq.data.plan import Indices, Lengths, Plan, plan_epoch
+from seq2seq.data.plan import Indices, Integers, Lengths, Plan, plan_epoch
 from seq2seq.data.plan_files import PlanFiles
-from seq2seq.data.prepared import FlatIds, Ids, PreparedSplit
+from seq2seq.data.prepared import FlatIds, Ids, PreparedSplit, Sentences
 from seq2seq.data.weights import Share
 
 _LOOKED_AT = 200  # steps of an epoch that are cut to find the largest micro-batch
@@ -211,11 +211,16 @@ class StepDataset(Dataset[Step]):
 
 
 def _all_lengths(split: PreparedSplit) -> Lengths:
-    """Read all lengths, in the smallest types that hold them."""
-    source, target = (side.lengths for side in split)
-    longest = [int(side.max(initial=0)) for side in (source, target)]
-    kinds = [numpy.min_scalar_type(longest[0]), numpy.min_scalar_type(longest[1] + 1)]
-    return Lengths(source.astype(kinds[0], copy=False), target.astype(kinds[1]) + kinds[1].type(1))
+    return Lengths(_small(split.source, more=0), _small(split.target, more=1))
+
+
+def _small(side: Sentences, *, more: int) -> Integers:
+    """Read all lengths, and add something, in the smallest type that holds them."""
+    lengths = side.lengths
+    kind = numpy.min_scalar_type(int(lengths.max(initial=0)) + more)
+    small = lengths.astype(kind)
+    small += kind.type(more)
+    return small
 
 
 class _Positions(Sampler[Position]):
