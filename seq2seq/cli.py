@@ -467,6 +467,47 @@ def benchmark_translate(
         _conclude(measured, output, target)
 
 
+@benchmarks.command("data")
+def benchmark_data(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    pairs: Annotated[
+        int, typer.Option(help="Simulated pairs, of which an epoch is planned.", min=1)
+    ] = 1_000_000,
+    workers: Annotated[int, typer.Option(help="Processes of the loader.", min=0)] = 2,
+    samples: Samples = 10,
+    seconds: Seconds = 5,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            help="End with status 1 if the median of the loader's rate by that of a bare collate is"
+            " lower.",
+            min=0.0,
+        ),
+    ] = None,
+    output: Measurements = None,
+) -> None:
+    """Measure what feeds training: the plan, padding, who meets again, the loader's tokens/s.
+
+    The data is prepared first if need be. The loader is compared with one process that puts the
+    ids of the same batches side by side with numpy; the batches with those that OpenNMT-py and
+    JoeyNMT would make of the same lengths.
+
+    Example: seq2seq benchmark data configs/quickstart.yaml --pairs 100000000
+    """
+    with _orderly_end():
+        from seq2seq.config_file import load_config
+
+        chosen = load_config(config, overrides or ())
+        _check_writable(output)
+        from seq2seq.benchmark.data import measure_data
+
+        measured = measure_data(
+            chosen, pairs=pairs, workers=workers, samples=samples, seconds=seconds
+        )
+        _conclude(measured, output, target)
+
+
 def _in_turn(
     name: str, path: Path, words: Sequence[str], versus: Sequence[str], kind: str
 ) -> dict[str, tuple[Path, list[str]]]:

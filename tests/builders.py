@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seq2seq.config import Config, DropoutConfig, ModelConfig, SearchConfig, VocabularyConfig
 from seq2seq.data.batch import Batch, make_batch, pad
-from seq2seq.data.prepared import Ids
+from seq2seq.data.prepared import FlatIds, Ids
 from seq2seq.model.network import Network, build_network
 from seq2seq.model_folder import Model, new_network
 from seq2seq.vocabulary import NUM_SPECIAL, Vocabularies, train_vocabularies
@@ -96,9 +96,9 @@ def batch_of(*pairs: tuple[Sequence[int], Sequence[int]]) -> Batch:
     """Make a batch of pairs of a source and a target."""
     sources, targets = zip(*pairs, strict=True)
     return make_batch(
-        [ids(source) for source in sources],
-        [ids(target) for target in targets],
-        range(len(pairs)),
+        FlatIds.of([ids(source) for source in sources]),
+        FlatIds.of([ids(target) for target in targets]),
+        numpy.arange(len(pairs)),
     )
 
 

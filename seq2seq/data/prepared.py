@@ -1,6 +1,6 @@
 """The data folder as training and evaluation read it: manifest, vocabularies, mapped ids."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 
 Ids = numpy.typing.NDArray[numpy.integer[Any]]
+Integers = numpy.typing.NDArray[numpy.integer[Any]]
 
 
 def split_path(folder: Path, split: Split) -> Path:
@@ -98,6 +99,19 @@ class Manifest(BaseModel):
         return ", ".join(parts) + (f"; left out of training: {left_out}" if left_out else "")
 
 
+class FlatIds(NamedTuple):
+    """Sentences, one after the other."""
+
+    ids: Ids
+    lengths: numpy.typing.NDArray[numpy.int64]
+
+    @staticmethod
+    def of(sentences: Sequence[Ids]) -> "FlatIds":
+        """Put sentences, at least one, into one array."""
+        lengths = numpy.fromiter(map(len, sentences), numpy.int64, len(sentences))
+        return FlatIds(numpy.concatenate(sentences), lengths)
+
+
 class Sentences(Sequence[Ids]):
     """One column of ids, memory-mapped: nothing is read before it is asked for."""
 
@@ -123,6 +137,24 @@ class Sentences(Sequence[Ids]):
         row = index - self._starts[chunk]
         start, end = self._offsets[chunk][row : row + 2]
         return self._ids[chunk][start:end]
+
+    def lengths_of(self, examples: Integers) -> numpy.typing.NDArray[numpy.int64]:
+        """The number of ids of some sentences; only theirs are read."""
+        found = [end - start for _, start, end in self._places(examples)]
+        return numpy.array(found, dtype=numpy.int64)
+
+    def gather(self, examples: Integers) -> FlatIds:
+        """Read some sentences, at least one."""
+        found = [self._ids[chunk][start:end] for chunk, start, end in self._places(examples)]
+        return FlatIds.of(found)
+
+    def _places(self, examples: Integers) -> Iterator[tuple[int, int, int]]:
+        """Find sentences: the chunk, and where they start and end in it."""
+        chunks = numpy.searchsorted(self._starts, examples, side="right") - 1
+        rows = examples - self._starts[chunks]
+        for chunk, row in zip(chunks.tolist(), rows.tolist(), strict=True):
+            offsets = self._offsets[chunk]
+            yield chunk, int(offsets[row]), int(offsets[row + 1])
 
 
 class PreparedSplit(NamedTuple):

@@ -97,3 +97,19 @@ def test_a_folder_that_is_not_whole(folder: Path, tmp_path: Path):
         with pytest.raises(DataError, match="is no data folder") as error:
             PreparedData.open(place)
         assert f"{place} is no" in str(error.value)
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_some_sentences_of_any_chunks(data: st.DataObject):
+    sentence = st.lists(st.integers(0, 2**32 - 1), max_size=4)
+    chunks = data.draw(st.lists(st.lists(sentence, min_size=1, max_size=4), min_size=1, max_size=4))
+    sentences = Sentences(pyarrow.chunked_array(chunks, IDS))
+    plain = [ids for chunk in chunks for ids in chunk]
+    chosen = data.draw(st.lists(st.integers(0, len(plain) - 1), min_size=1, max_size=9))
+    examples = numpy.array(chosen)
+    lengths = [len(plain[example]) for example in chosen]
+    assert sentences.lengths_of(examples).tolist() == lengths
+    flat = sentences.gather(examples)
+    assert flat.lengths.tolist() == lengths
+    assert flat.ids.tolist() == [piece for example in chosen for piece in plain[example]]
