@@ -9,8 +9,10 @@ from torch.utils.data import DataLoader
 from seq2seq.config import Config, Schedule
 from seq2seq.data.batch import Step
 from seq2seq.data.loader import Position, StepDataset, step_loader
+from seq2seq.data.mix import weights
 from seq2seq.data.plan_files import PlanFiles
 from seq2seq.data.prepared import PreparedData
+from seq2seq.data.weights import Share
 from seq2seq.model_folder import copy_weights, new_network
 from seq2seq.parallel.group import Group
 from seq2seq.parallel.place import Place, usable_threads
@@ -24,12 +26,15 @@ from seq2seq.training.state import RunState
 def new_steps(config: Config, data: PreparedData, place: Place) -> StepDataset:
     """Make the steps of a process, each in one piece."""
     folder = config.data.folder
+    sizes = [part.pairs for part in data.manifest.parts]
+    shares = map(Share, sizes, weights(config.data, sizes))
     return StepDataset(
         data.split("train"),
         seed=config.seed,
         tokens_per_step=config.training.tokens_per_step,
         rank=place.rank,
         world_size=place.world_size,
+        shares=tuple(shares),
         files=PlanFiles(folder.with_name(f"{folder.name}.plans"), socket.gethostname()),
         fingerprint=data.manifest.fingerprint,
     )
