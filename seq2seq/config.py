@@ -338,6 +338,34 @@ class MixCorpus(Section):
         return self
 
 
+class CleaningConfig(Section):
+    """Rules that training pairs must pass; `seq2seq prepare` counts and shows what each removes.
+
+    Pairs that are empty on a side, or longer than `data.max_length`, are left out in any case.
+    """
+
+    characters: Positive = 5000
+    """Most characters of a side."""
+    repair: bool = True
+    """Drop control characters, and undo UTF-8 that was read as Windows-1252, before other rules."""
+    ratio: Annotated[float, Field(ge=1.0)] | None = 6.0
+    """Most characters of a side for one of the other; 20 more are allowed. None: any number."""
+    identical: Positive | None = 4
+    """Leave out pairs whose sides are the same text of so many words or more. None: keep them."""
+    repeats: Positive | None = 20
+    """Most times that a character comes in a row. None: any number."""
+    broken: bool = True
+    """Leave out pairs with signs that stand for lost ones (U+FFFD), or of private use."""
+    markup: bool = True
+    """Leave out pairs of which one side has other HTML or XML tags and entities than the other."""
+    scripts: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Least share of a side's letters in its language's scripts, such as 0.5. None: any share."""
+    duplicates: Literal["keep", "exact", "near"] = "exact"
+    """Leave out pairs that come again: `exact`ly, or `near`ly, with the same letters and digits."""
+    overlap: Literal["refuse", "remove", "allow"] = "refuse"
+    """What becomes of training pairs that are nearly in the validation or the test set, too."""
+
+
 class DataConfig(Section):
     """Where the text comes from and where the prepared data goes."""
 
@@ -356,6 +384,8 @@ class DataConfig(Section):
     """The parallel text: `kind` is `sample`, `hub`, `text`, `table`, `tmx` or `mix`."""
     max_length: Positive = 200
     """Training pairs with more pieces than this on either side are left out."""
+    cleaning: CleaningConfig = CleaningConfig()
+    """What else is left out of training."""
 
     @property
     def parts(self) -> "dict[str, DataConfig]":

@@ -1,11 +1,14 @@
 """Text to data folder: vocabularies, memory-mapped ids, and a manifest that says what was done."""
 
 import hashlib
+import json
+import os
+import shutil
 import socket
 import time
-from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -16,16 +19,21 @@ from seq2seq import __version__
 from seq2seq.claims import Claims
 from seq2seq.config import Config, SampleCorpus
 from seq2seq.data.base_vocabulary import base_vocabularies, say_what_is_unknown
+from seq2seq.data.cleaning import Cleaner, Examples, Pair, add_times
 from seq2seq.data.corpus import SPLITS, CorpusPart, Split, open_corpora
+from seq2seq.data.encoding import Encoder, as_ids
+from seq2seq.data.overlap import Found, HeldOut, Overlap
 from seq2seq.data.prepared import FORMAT, Manifest, PreparedPart, SplitCounts, split_path
+from seq2seq.data.training_set import Block, TrainingSet, chunks
 from seq2seq.errors import DataError
-from seq2seq.files import whole_folder
+from seq2seq.files import clear_leftovers, whole_folder, write_whole
+from seq2seq.parallel.place import usable_cpus
 from seq2seq.terminal import Progress, say
-from seq2seq.vocabulary import Vocabularies, blank, tagged, train_vocabularies
+from seq2seq.vocabulary import Vocabularies, tagged, train_vocabularies
 
-_CHUNK = 2000  # pairs encoded and written at a time
 _DISK_DELAY = 30.0  # seconds until other nodes see a new folder on a shared disk
 _BASE_VOCABULARY = "base.vocabulary"
+Numbered = dict[Split, list[tuple[int, Pair]]]  # pairs, each with its part's number
 _HOW_IT_IS_READ = {"streaming": True}
 _OTHER_SETTINGS: Any = {  # these change nothing in the folder
     "folder": True,
@@ -35,9 +43,6 @@ _OTHER_SETTINGS: Any = {  # these change nothing in the folder
         "parts": {"__all__": {"weight": True, "corpus": _HOW_IT_IS_READ}},
     },
 }
-_IDS = pyarrow.list_(pyarrow.uint32())
-
-Pair = tuple[str, str]
 
 
 def prepare(config: Config, *, overwrite: bool = False) -> Manifest:
@@ -70,9 +75,10 @@ def prepare(config: Config, *, overwrite: bool = False) -> Manifest:
     with _alone(folder):
         if there := found():  # by whoever was waited for
             return there
-        with whole_folder(folder) as partial:
-            manifest = _build(partial, config, corpora, settings, origin)
+        with _work_folder(folder, settings, origin) as work, whole_folder(folder) as partial:
+            manifest = _build(partial, work, config, corpora, settings, origin)
     say(f"{folder} is prepared: {manifest.summary()}")
+    _show_what_was_removed(manifest)
     return manifest
 
 
@@ -184,6 +190,14 @@ def _changes(
     return values
 
 
+def _show_what_was_removed(manifest: Manifest) -> None:
+    """Tell of each rule how many pairs it has removed, with one of them."""
+    counts = manifest.splits["train"]
+    for rule, number in counts.removed.items():
+        source, target = counts.examples[rule][0]
+        say(f"  {rule}: {number:,} pairs, such as '{source}' – '{target}'")
+
+
 def _say_what_is_gone(manifest: Manifest, origin: dict[str, str]) -> None:
     """Name files that the folder's text came from, where only some of them are still there."""
     gone = [file for file in manifest.origin if file not in origin]
@@ -194,43 +208,27 @@ def _say_what_is_gone(manifest: Manifest, origin: dict[str, str]) -> None:
 
 def _build(
     folder: Path,
+    work: Path,
     config: Config,
     corpora: Sequence[CorpusPart],
     settings: dict[str, Any],
     origin: dict[str, str],
 ) -> Manifest:
+    """Fill a data folder, by way of a work folder that keeps what is finished."""
     say(f"reading the text ({config.data.source} → {', '.join(config.data.targets)})")
-    # All of it, so that what is wrong with a test set is found before the long work.
-    texts: dict[Split, dict[int, list[Pair]]] = {split: _read(corpora, split) for split in SPLITS}
-    kept = [
-        pair
-        for part in texts["train"].values()
-        for pair in part
-        if not any(blank(side) for side in pair)
-    ]
-    if not kept:
-        raise DataError("the training corpus is empty: no pair has text on both sides")
-    vocabularies = _vocabularies(config, kept)
+    # What is wrong with a test set is found before the long work.
+    held_out: Numbered = {split: _read(corpora, split) for split in SPLITS[1:]}
+    total, vocabularies = _vocabularies(work, config, corpora)
     vocabularies.save(folder)
-    counts: dict[Split, SplitCounts] = {}
-    parts: list[PreparedPart] = []
-    for split, by_part in texts.items():
-        if not by_part:
-            continue
-        limit = config.data.max_length if split == "train" else None
-        tags = [
-            vocabularies.source.tag(part.target) if config.data.tags else None for part in corpora
-        ]
-        counts[split], sizes = _write(folder, split, by_part, vocabularies, tags, limit=limit)
-        if not counts[split].pairs:
-            raise DataError(f"the {split} set has no pair that can be used")
-        if split == "train":
-            parts = [
-                PreparedPart(
-                    name=part.name, source=part.source, target=part.target, pairs=sizes[number]
-                )
-                for number, part in enumerate(corpora)
-            ]
+    training_set = _make_training_set(work, config, corpora, vocabularies, held_out, total)
+    overlaps = _refuse_overlap(config, training_set, held_out)
+    training_set.save(split_path(folder, "train"))
+    counts: dict[Split, SplitCounts] = {"train": _count(training_set.blocks)}
+    for split, pairs in held_out.items():
+        if pairs:
+            counts[split] = _write(folder, split, pairs, vocabularies, _tags(config, vocabularies))
+            if not counts[split].pairs:
+                raise DataError(f"the {split} set has no pair that can be used")
     manifest = Manifest(
         format=FORMAT,
         version=__version__,
@@ -239,110 +237,203 @@ def _build(
         settings=settings,
         origin=origin,
         splits=counts,
-        parts=tuple(parts),
+        parts=tuple(_parts(corpora, training_set.blocks)),
+        overlaps=overlaps,
         fingerprint=_fingerprint(folder),
     )
     manifest.save(folder)
     return manifest
 
 
-def _read(corpora: Sequence[CorpusPart], split: Split) -> dict[int, list[Pair]]:
-    """Read a split of each part that has it, by the part's number.
+def _read(corpora: Sequence[CorpusPart], split: Split) -> list[tuple[int, Pair]]:
+    """Read the validation or the test set of each part that has it, with the part's number.
 
     Raises:
         DataError: the text can't be used, or a part has none.
     """
-    texts: dict[int, list[Pair]] = {}
+    texts: list[tuple[int, Pair]] = []
     for number, part in enumerate(corpora):
         if part.corpus.has(split):
-            limit = part.limit if split == "train" else None
-            texts[number] = list(islice(part.corpus.pairs(split), limit))
-            if part.name and not texts[number]:
+            before = len(texts)
+            texts += [(number, pair) for pair in part.corpus.pairs(split)]
+            if part.name and len(texts) == before:
                 raise DataError(f"data.corpus.parts.{part.name} has no pair in its {split} set")
     return texts
 
 
-def _vocabularies(config: Config, pairs: Sequence[Pair]) -> Vocabularies:
-    """Take the vocabularies of the base, or learn them from the training text."""
-    source, target = [source for source, _ in pairs], [target for _, target in pairs]
+def _training_text(part: CorpusPart) -> Iterable[Pair]:
+    return islice(part.corpus.pairs("train"), part.limit)
+
+
+def _cleaner(config: Config, part: CorpusPart) -> Cleaner:
+    return Cleaner(config.data.cleaning, part.source, part.target)
+
+
+def _tags(config: Config, vocabularies: Vocabularies) -> list[int | None]:
+    """List the tag of each part."""
+    targets = [part.target for part in config.data.parts.values()]
+    return [vocabularies.source.tag(target) if config.data.tags else None for target in targets]
+
+
+def _vocabularies(
+    work: Path, config: Config, corpora: Sequence[CorpusPart]
+) -> tuple[int, Vocabularies]:
+    """Take the vocabularies of the base, or learn them from the training text.
+
+    Returns:
+        The number of pairs of the training text, 0 where nobody has counted them; the vocabularies.
+    """
+    finished = work / "vocabularies"
+    if finished.exists():
+        return 0, Vocabularies.load(finished)
+    read, sources, targets = _clean_text(config, corpora)
     if vocabularies := base_vocabularies(config):
-        say_what_is_unknown(vocabularies, source, target)
-        return vocabularies
-    say(f"learning the vocabulary from {len(pairs):,} pairs")
-    tags = config.data.targets if config.data.tags else ()
-    return train_vocabularies(source, target, config.vocabulary, tags)
+        say_what_is_unknown(vocabularies, sources, targets)
+    else:
+        say(f"learning the vocabulary from {len(sources):,} pairs")
+        tags = config.data.targets if config.data.tags else ()
+        vocabularies = train_vocabularies(sources, targets, config.vocabulary, tags)
+    with whole_folder(finished) as partial:
+        vocabularies.save(partial)
+    return read, vocabularies
+
+
+def _clean_text(config: Config, corpora: Sequence[CorpusPart]) -> tuple[int, list[str], list[str]]:
+    """Read the training text that is fit.
+
+    Returns:
+        The number of pairs, unfit ones among them; and the two sides.
+
+    Raises:
+        DataError: the text can't be used, a part has none, or there is none.
+    """
+    read = 0
+    kept: list[Pair] = []
+    for part in corpora:
+        if part.corpus.has("train"):
+            cleaner, before = _cleaner(config, part), read
+            for chunk in chunks(_training_text(part)):
+                read += len(chunk)
+                kept += cleaner.clean(chunk).kept
+            if part.name and read == before:
+                raise DataError(f"data.corpus.parts.{part.name} has no pair in its train set")
+    if not kept:
+        raise DataError("the training corpus is empty: no pair has text on both sides")
+    return read, [source for source, _ in kept], [target for _, target in kept]
+
+
+def _make_training_set(
+    work: Path,
+    config: Config,
+    corpora: Sequence[CorpusPart],
+    vocabularies: Vocabularies,
+    held_out: Numbered,
+    total: int,
+) -> TrainingSet:
+    cleaning = config.data.cleaning
+    removes = cleaning.overlap == "remove"
+    training_set = TrainingSet(work, _without_numbers(held_out), removes_overlap=removes)
+    if training_set.blocks:
+        say(f"going on after {sum(block.read for block in training_set.blocks):,} pairs")
+    tags = _tags(config, vocabularies)
+    with Progress("encoding", total=total, unit="pairs") as progress:
+        for number, part in enumerate(corpora):
+            if part.corpus.has("train"):
+                encoder = Encoder(
+                    _cleaner(config, part),
+                    vocabularies,
+                    tag=tags[number],
+                    max_length=config.data.max_length,
+                    duplicates=cleaning.duplicates,
+                )
+                training_set.add(
+                    number,
+                    _training_text(part),
+                    encoder,
+                    workers=len(usable_cpus()),
+                    advance=progress.advance,
+                )
+    if not any(block.pairs for block in training_set.blocks):
+        raise DataError("the train set has no pair that can be used")
+    return training_set
+
+
+def _refuse_overlap(
+    config: Config, training_set: TrainingSet, held_out: Numbered
+) -> tuple[Overlap, ...]:
+    """Say which held-out pairs are in the training text, or refuse them."""
+    found = reduce(Found.with_more, (block.held_out for block in training_set.blocks), Found())
+    every = _without_numbers(held_out).overlaps(found)
+    overlaps = tuple(overlap for overlap in every if overlap.number or overlap.source)
+    told = "; ".join(each.told() for each in overlaps if each.number)
+    if told and config.data.cleaning.overlap == "refuse":
+        raise DataError(
+            f"{told}: scores on them would be too good. Write data.cleaning.overlap=remove to train"
+            " without them, or allow"
+        )
+    for overlap in overlaps:
+        say(overlap.told())
+    return overlaps
+
+
+def _without_numbers(held_out: Numbered) -> HeldOut:
+    return HeldOut({split: [pair for _, pair in pairs] for split, pairs in held_out.items()})
+
+
+def _count(blocks: Sequence[Block]) -> SplitCounts:
+    removed: dict[str, Examples] = {}
+    seconds: dict[str, float] = {}
+    for block in blocks:
+        add_times(seconds, block.seconds)
+        for rule, examples in block.removed.items():
+            removed[rule] = removed.get(rule, Examples()).with_more(examples)
+    read = sum(block.read for block in blocks)
+    return SplitCounts(
+        pairs=sum(block.pairs for block in blocks),
+        source_pieces=sum(block.pieces[0] for block in blocks),
+        target_pieces=sum(block.pieces[1] for block in blocks),
+        removed={rule: examples.number for rule, examples in removed.items()},
+        examples={rule: examples.first for rule, examples in removed.items()},
+        microseconds={rule: round(1e6 * taken / read, 2) for rule, taken in seconds.items()},
+    )
+
+
+def _parts(corpora: Sequence[CorpusPart], blocks: Sequence[Block]) -> Iterator[PreparedPart]:
+    for number, part in enumerate(corpora):
+        pairs = sum(block.pairs for block in blocks if block.part == number)
+        yield PreparedPart(name=part.name, source=part.source, target=part.target, pairs=pairs)
 
 
 def _write(
     folder: Path,
     split: Split,
-    by_part: dict[int, list[Pair]],
+    numbered: Sequence[tuple[int, Pair]],
     vocabularies: Vocabularies,
     tags: Sequence[int | None],
-    *,
-    limit: int | None,
-) -> tuple[SplitCounts, Counter[int]]:
-    """Encode one split into an Arrow file.
-
-    Training pairs (`limit` given) that are empty on a side or too long are left out and counted.
-    The other splits keep every pair, their text and the number of their part: scores are taken on
-    that. Gives the numbers of pairs of the parts, too.
-    """
-    removed: Counter[str] = Counter()
-    numbers: Counter[str] = Counter()
-    sizes: Counter[int] = Counter()
-    columns = [("source", _IDS), ("target", _IDS)]
-    if limit is None:
-        columns += [("source_text", pyarrow.string()), ("target_text", pyarrow.string())]
-        columns += [("part", pyarrow.int32())]
-    schema = pyarrow.schema(columns)
-    total = sum(map(len, by_part.values()))
+) -> SplitCounts:
+    """Write the validation or the test set: every pair, with its text and its part's number."""
+    numbers, pairs = zip(*numbered, strict=True)
+    sources, targets = zip(*pairs, strict=True)
+    source = vocabularies.source.encode(sources)
+    source = [tagged([ids], tags[number])[0] for ids, number in zip(source, numbers, strict=True)]
+    columns = {
+        "source": as_ids(vocabularies.source, source),
+        "target": as_ids(vocabularies.target, vocabularies.target.encode(targets)),
+    }
+    batch = pyarrow.RecordBatch.from_pydict(
+        {side: ids.as_column() for side, ids in columns.items()}
+        | {"source_text": sources, "target_text": targets}
+        | {"part": pyarrow.array(numbers, pyarrow.int32())}
+    )
     with (
         pyarrow.OSFile(str(split_path(folder, split)), "wb") as file,
-        pyarrow.ipc.new_file(file, schema) as writer,
-        Progress(f"encoding {split}", total=total, unit="pairs") as progress,
+        pyarrow.ipc.new_file(file, batch.schema) as writer,
     ):
-        for part, chunk in _chunks(by_part):
-            rows = _encode(chunk, vocabularies, tags[part])
-            if limit is None:
-                for row, (source_text, target_text) in zip(rows, chunk, strict=True):
-                    row |= {"source_text": source_text, "target_text": target_text, "part": part}
-            else:
-                rows = [
-                    row
-                    for row, pair in zip(rows, chunk, strict=True)
-                    if not _unfit(row, pair, limit, removed)
-                ]
-            writer.write_batch(pyarrow.RecordBatch.from_pylist(rows, schema=schema))
-            sizes[part] += len(rows)
-            for side in ("source", "target"):
-                numbers[f"{side}_pieces"] += sum(len(row[side]) for row in rows)
-            progress.advance(len(chunk))
-    return SplitCounts(pairs=sizes.total(), **numbers, removed=dict(removed)), sizes
-
-
-def _chunks(by_part: dict[int, list[Pair]]) -> Iterator[tuple[int, list[Pair]]]:
-    for part, pairs in by_part.items():
-        rest = iter(pairs)
-        while chunk := list(islice(rest, _CHUNK)):
-            yield part, chunk
-
-
-def _encode(chunk: list[Pair], vocabularies: Vocabularies, tag: int | None) -> list[dict[str, Any]]:
-    source = tagged(vocabularies.source.encode([pair[0] for pair in chunk]), tag)
-    target = vocabularies.target.encode([pair[1] for pair in chunk])
-    return [{"source": left, "target": right} for left, right in zip(source, target, strict=True)]
-
-
-def _unfit(row: dict[str, Any], pair: Pair, limit: int, removed: Counter[str]) -> bool:
-    lengths = (len(row["source"]), len(row["target"]))
-    if min(lengths) == 0 or any(blank(side) for side in pair):
-        removed["empty"] += 1
-    elif max(lengths) > limit:
-        removed["too_long"] += 1
-    else:
-        return False
-    return True
+        writer.write_batch(batch)
+    numbers_of_pieces = [len(ids.ids) for ids in columns.values()]
+    return SplitCounts(
+        pairs=len(pairs), source_pieces=numbers_of_pieces[0], target_pieces=numbers_of_pieces[1]
+    )
 
 
 def _fingerprint(folder: Path) -> str:
@@ -352,3 +443,28 @@ def _fingerprint(folder: Path) -> str:
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+@contextmanager
+def _work_folder(folder: Path, settings: dict[str, Any], origin: dict[str, str]) -> Generator[Path]:
+    """Give a folder beside the data folder that outlives an interruption.
+
+    What is in it is of these settings and this text; it is gone once the data folder is there, or
+    where the text can't be used.
+    """
+    work = Path(os.path.realpath(folder))
+    work = work.with_name(f".{work.name}.work")
+    key = json.dumps([FORMAT, __version__, settings, origin], sort_keys=True, default=str).encode()
+    try:
+        if not (work / "key.json").exists() or (work / "key.json").read_bytes() != key:
+            shutil.rmtree(work, ignore_errors=True)
+            write_whole(work / "key.json", key)
+        clear_leftovers(work)
+        yield work
+    except DataError:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    except KeyboardInterrupt:
+        say(f"what is finished is in {work}: the same command goes on after it")
+        raise
+    shutil.rmtree(work, ignore_errors=True)

@@ -10,10 +10,11 @@ import pyarrow
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from seq2seq.data.corpus import Split
+from seq2seq.data.overlap import Overlap
 from seq2seq.errors import DataError
 from seq2seq.vocabulary import Vocabularies
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 Ids = numpy.typing.NDArray[numpy.integer[Any]]
@@ -34,6 +35,11 @@ class SplitCounts(BaseModel):
     source_pieces: int = 0
     target_pieces: int = 0
     removed: dict[str, int] = {}
+    """Training pairs by the rule that left them out."""
+    examples: dict[str, tuple[tuple[str, str], ...]] = {}
+    """Some of these."""
+    microseconds: dict[str, float] = {}
+    """That each rule took for a pair, on one CPU."""
 
 
 class PreparedPart(BaseModel):
@@ -61,6 +67,7 @@ class Manifest(BaseModel):
     origin: dict[str, str]
     splits: dict[Split, SplitCounts]
     parts: tuple[PreparedPart, ...] = ()
+    overlaps: tuple[Overlap, ...] = ()
     fingerprint: str
 
     def save(self, folder: Path) -> None:
