@@ -352,8 +352,8 @@ class CleaningConfig(Section):
     """Most characters of a side for one of the other; 20 more are allowed. None: any number."""
     identical: Positive | None = 4
     """Leave out pairs whose sides are the same text of so many words or more. None: keep them."""
-    repeats: Positive | None = 20
-    """Most times that a character comes in a row. None: any number."""
+    repeats: Positive | None = None
+    """Most times that a character comes in a row, such as 20. None: any number."""
     broken: bool = True
     """Leave out pairs with signs that stand for lost ones (U+FFFD), or of private use."""
     markup: bool = True
@@ -362,8 +362,11 @@ class CleaningConfig(Section):
     """Least share of a side's letters in its language's scripts, such as 0.5. None: any share."""
     duplicates: Literal["keep", "exact", "near"] = "exact"
     """Leave out pairs that come again: `exact`ly, or `near`ly, with the same letters and digits."""
-    overlap: Literal["refuse", "remove", "allow"] = "refuse"
-    """What becomes of training pairs that are nearly in the validation or the test set, too."""
+    overlap: Literal["refuse", "remove", "tell", "ignore"] = "refuse"
+    """What becomes of training pairs that are nearly in the validation or the test set, too.
+
+    `refuse` makes no data folder, `tell` only says how many there are, `ignore` doesn't look.
+    """
 
 
 class DataConfig(Section):

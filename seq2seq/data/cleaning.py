@@ -148,7 +148,8 @@ def repaired(text: str) -> str:
     """Drop control characters, and undo UTF-8 that was read as Windows-1252."""
     if text.isascii() and text.isprintable():
         return text
-    text = text.translate(_CONTROLS)
+    if not text.isprintable():
+        text = text.translate(_CONTROLS)
     if _SUSPECTS.search(text):
         try:
             return text.encode("cp1252").decode("utf-8")
@@ -164,7 +165,10 @@ def has_too_many_characters(source: str, target: str, most: int) -> bool:
 
 def is_empty(source: str, target: str) -> bool:
     """Whether there is nothing to see on a side."""
-    return blank(source) or blank(target)
+    # A letter to begin with tells most texts.
+    return not (source[:1].isalnum() or not blank(source)) or not (
+        target[:1].isalnum() or not blank(target)
+    )
 
 
 def is_unbalanced(source: str, target: str, most: float) -> bool:

@@ -66,7 +66,7 @@ class Encoded(NamedTuple):
     """Of each rule."""
     digests: Digests | None
     """Of each pair, where duplicates are looked for."""
-    near: Digests
+    near: Digests | None
     """Of each pair's source and of the pair, as `near_digests` gives them."""
 
 
@@ -81,6 +81,7 @@ class Encoder:
         tag: int | None,
         max_length: int,
         duplicates: str,
+        looks_for_near: bool,
     ):
         """Say how.
 
@@ -90,9 +91,11 @@ class Encoder:
             tag: that source sentences begin with.
             max_length: most pieces of a side.
             duplicates: which are looked for: `keep`, `exact` or `near`.
+            looks_for_near: whether near duplicates of other pairs are looked for.
         """
         self._cleaner, self._vocabularies, self._tag = cleaner, vocabularies, tag
         self._max_length, self._duplicates = max_length, duplicates
+        self._looks_for_near = looks_for_near or duplicates == "near"
 
     def __call__(self, chunk: Chunk) -> Encoded:
         """Clean and encode."""
@@ -110,10 +113,10 @@ class Encoder:
         if not fit.all():
             pairs = [pairs[place] for place in numpy.flatnonzero(fit)]
             source, target, numbers = source.chosen(fit), target.chosen(fit), numbers[fit]
-        near = near_digests(pairs)
-        digests = near[:, 1] if self._duplicates == "near" else None
-        if self._duplicates == "exact":
-            digests = pair_digests(pairs)
+        near = near_digests(pairs) if self._looks_for_near else None
+        digests = pair_digests(pairs) if self._duplicates == "exact" else None
+        if near is not None and self._duplicates == "near":
+            digests = near[:, 1]
         return Encoded(numbers, source, target, removed, seconds, digests, near)
 
 

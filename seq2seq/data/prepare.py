@@ -345,6 +345,7 @@ def _make_training_set(
                     tag=tags[number],
                     max_length=config.data.max_length,
                     duplicates=cleaning.duplicates,
+                    looks_for_near=cleaning.overlap != "ignore",
                 )
                 training_set.add(
                     number,
@@ -369,7 +370,7 @@ def _refuse_overlap(
     if told and config.data.cleaning.overlap == "refuse":
         raise DataError(
             f"{told}: scores on them would be too good. Write data.cleaning.overlap=remove to train"
-            " without them, or allow"
+            " without them, or tell"
         )
     for overlap in overlaps:
         say(overlap.told())

@@ -106,7 +106,7 @@ class TrainingSet:
             add_times(seconds, encoded.seconds)
             pairs = [chunk[number] for number in encoded.numbers.tolist()]
             wanted = numpy.ones(len(pairs), dtype=bool)
-            if pairs:
+            if encoded.near is not None and pairs:
                 is_held_out, more = self._held_out.find(encoded.near, pairs)
                 found = found.with_more(more)
                 if self._removes:
