@@ -6,7 +6,7 @@ The only file that knows `datasets`.
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from glob import iglob
 from itertools import chain
@@ -225,7 +225,7 @@ class _Hub:
         if rows.column_names is not None:
             columns = needed_columns(rows.column_names, sides, name)
             rows = rows.select_columns(columns)
-        return pairs_of(rows, sides, name)
+        return pairs_of(_arriving(rows, name) if corpus.streaming else rows, sides, name)
 
     def origin(self) -> dict[str, str]:
         corpus, folder = self._corpus, Path(self._corpus.name)
@@ -234,6 +234,26 @@ class _Hub:
             return {f"hub:{corpus.name}": commit} if commit else {}
         files = (path for path in sorted(folder.rglob("*")) if path.is_file())
         return _digests(path for path in files if not _hidden(path.relative_to(folder)))
+
+
+def _arriving(rows: Iterable[dict[str, Any]], name: str) -> Iterator[dict[str, Any]]:
+    """Go through rows that are streamed.
+
+    Raises:
+        DataError: the rest of them can't be had.
+    """
+    from datasets.exceptions import DatasetsError
+
+    number = 0
+    try:
+        for row in rows:
+            yield row
+            number += 1
+    except (OSError, ValueError, DatasetsError) as error:  # Arrow's are of the second kind
+        raise DataError(
+            f"the rows of {name} can't be read on after row {number:,}: {_reason(error)}; preparing"
+            " starts again from the first"
+        ) from error
 
 
 def _commit(corpus: HubCorpus) -> str | None:
@@ -287,13 +307,16 @@ def load_set(
             name, configuration, split=split, revision=revision, streaming=streaming
         )
     except (OSError, ValueError, DatasetsError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         if isinstance(error, DatasetNotFoundError):
             otherwise += "; private and gated sets need a token, in HF_TOKEN or by `hf auth login`"
         which = "" if split is None else f"split '{split}' of "
         raise DataError(
-            f"{which}the data set '{name}' can't be loaded: {reason} ({otherwise})"
+            f"{which}the data set '{name}' can't be loaded: {_reason(error)} ({otherwise})"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
 
 
 def _sides(data: DataConfig, corpus: HubCorpus | TableCorpus) -> Sides:

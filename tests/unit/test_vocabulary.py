@@ -3,14 +3,14 @@
 import re
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq.config import VocabularyConfig
-from seq2seq.errors import DataError, ModelError
+from seq2seq.errors import DataError, ModelError, UserError
 from seq2seq.vocabulary import (
     BOS,
     EOS,
@@ -20,6 +20,7 @@ from seq2seq.vocabulary import (
     Vocabularies,
     Vocabulary,
     normalize,
+    shared_pieces,
     train_vocabularies,
 )
 
@@ -157,6 +158,63 @@ def test_symbols_that_were_never_seen_are_text_too():
     vocabulary = learn_one(ENGLISH)
     for ids in vocabulary.encode([*SYMBOLS, *(f"the{symbol} clock" for symbol in SYMBOLS)]):
         assert not {PAD, BOS, EOS} & set(ids)
+
+
+@pytest.fixture(scope="module", params=[True, False])
+def tagged_sides(request: pytest.FixtureRequest) -> Vocabularies:
+    """Vocabularies with tags, of a text that has their names and looks in it."""
+    lines = ["\ue0f4de is \ue0f4de", "<2de> is <2de>", *ENGLISH]
+    config = VocabularyConfig(size=66, joint=request.param)
+    return train_vocabularies(lines, GERMAN + lines, config, ["fr", "de", "pt-BR"])
+
+
+def test_tags_have_ids_of_their_own(tagged_sides: Vocabularies):
+    for vocabulary in tagged_sides:
+        assert vocabulary.tags == {"de": 4, "fr": 5, "pt-BR": 6}
+        assert vocabulary.control == range(7)
+        assert vocabulary.tag("fr") == 5
+        assert vocabulary.pieces([6, UNK]) == ["<2pt-BR>", "<unk>"]
+        assert len(vocabulary) == 66
+        with pytest.raises(UserError, match="language 'it'; it has tags for de, fr, pt-BR"):
+            vocabulary.tag("it")
+
+
+def test_no_text_has_a_tag_and_no_tag_gives_text(tagged_sides: Vocabularies):
+    texts = ["<2de>", "\ue0f4de", "is \ue0f4fr", "the <2de> clock", "<2fr> \ue0f4", *SYMBOLS]
+    for vocabulary in tagged_sides:
+        for ids in vocabulary.encode(texts):
+            assert not set(ids) & (set(vocabulary.control) - {UNK})
+        assert vocabulary.decode(vocabulary.encode(["<2de>"])) == ["<2de>"]
+        (clock,) = vocabulary.encode(["the clock"])
+        assert vocabulary.decode([[4, *clock], [*clock, 6], [5]]) == ["the clock", "the clock", ""]
+        assert [vocabulary.surfaces[number] for number in vocabulary.control] == [""] * 7
+
+
+def test_vocabularies_without_tags(vocabulary: Vocabulary):
+    assert (vocabulary.tags, vocabulary.control) == ({}, range(NUM_SPECIAL))
+    with pytest.raises(UserError, match="no tag for the target language 'de', or for any other"):
+        vocabulary.tag("de")
+
+
+def test_tags_are_known_by_their_language_in_another_vocabulary():
+    one, other = (
+        train_vocabularies(ENGLISH, GERMAN, VocabularyConfig(size=SIZE + 10), tags).source
+        for tags in (["de", "fr"], ["fr", "it"])
+    )
+    shared = shared_pieces(one, other)
+    assert shared[other.tag("fr")] == one.tag("fr")
+    assert other.tag("it") not in shared
+
+
+@pytest.mark.parametrize("algorithm", ["unigram", "bpe"])
+def test_the_named_size_counts_the_tags(algorithm: Literal["unigram", "bpe"]):
+    def learn_tagged(size: int) -> Vocabularies:
+        config = VocabularyConfig(size=size, algorithm=algorithm)
+        return train_vocabularies(ENGLISH, GERMAN, config, ["de", "fr", "it"])
+
+    with pytest.raises(DataError) as error:
+        learn_tagged(8000)
+    assert len(learn_tagged(named_size(error)).source) == named_size(error)
 
 
 def test_joint_and_separate():
