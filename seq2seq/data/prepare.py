@@ -14,18 +14,20 @@ import pyarrow
 
 from seq2seq import __version__
 from seq2seq.claims import Claims
-from seq2seq.config import Config, SampleCorpus
-from seq2seq.data.base_vocabulary import base_vocabularies, say_what_is_unknown
+from seq2seq.config import Config, SampleCorpus, VocabularyConfig, VocabularyFiles
 from seq2seq.data.corpus import SPLITS, Corpus, Split, open_corpus
+from seq2seq.data.given_vocabularies import given_vocabularies
 from seq2seq.data.prepared import FORMAT, Manifest, SplitCounts, split_path
 from seq2seq.errors import DataError
 from seq2seq.files import whole_folder
 from seq2seq.terminal import Progress, say
-from seq2seq.vocabulary import Vocabularies, blank, train_vocabularies
+from seq2seq.unknown_characters import say_what_is_unknown
+from seq2seq.vocabulary import Vocabularies, blank
+from seq2seq.vocabulary_learning import train_vocabularies
 
 _CHUNK = 2000  # pairs encoded and written at a time
 _DISK_DELAY = 30.0  # seconds until other nodes see a new folder on a shared disk
-_BASE_VOCABULARY = "base.vocabulary"
+_GIVEN_VOCABULARY = "vocabulary.digest"  # of a base's, or of files
 _IDS = pyarrow.list_(pyarrow.uint32())
 
 Pair = tuple[str, str]
@@ -138,11 +140,16 @@ def _settings(config: Config) -> dict[str, Any]:
             flat[prefix] = value
 
     visit("data", config.data.model_dump(mode="json", exclude={"folder"}))
-    visit("vocabulary", config.vocabulary.model_dump(mode="json"))
+    # What files hold counts, not where they are.
+    is_file = isinstance(config.vocabulary, VocabularyFiles)
+    visit(
+        "vocabulary",
+        config.vocabulary.model_dump(mode="json", include={"kind"} if is_file else None),
+    )
     if isinstance(config.data.corpus, SampleCorpus):
         flat["seed"] = config.seed
-    if vocabularies := base_vocabularies(config):
-        flat[_BASE_VOCABULARY] = _named(vocabularies)
+    if vocabularies := given_vocabularies(config):
+        flat[_GIVEN_VOCABULARY] = _named(vocabularies)
     return flat
 
 
@@ -158,8 +165,8 @@ def _changes(
     A file that is gone is no difference: the folder is used without its text, on another machine.
     """
     old = manifest.settings
-    if _BASE_VOCABULARY in settings:  # the base's own data folder has learnt this vocabulary
-        old = old | {_BASE_VOCABULARY: _named(Vocabularies.load(folder))}
+    if _GIVEN_VOCABULARY in settings:  # the base's own data folder has learnt this vocabulary
+        old = old | {_GIVEN_VOCABULARY: _named(Vocabularies.load(folder))}
     keys = [key for key in {**old, **settings} if old.get(key) != settings.get(key)]
     values = [f"{key} was {old.get(key)}, is {settings.get(key)}" for key in keys]
     for file, digest in origin.items():
@@ -212,12 +219,13 @@ def _build(
 
 
 def _vocabularies(config: Config, pairs: Sequence[Pair]) -> Vocabularies:
-    """Take the vocabularies of the base, or learn them from the training text."""
+    """Take the vocabularies that there are, or learn them from the training text."""
     source, target = [source for source, _ in pairs], [target for _, target in pairs]
-    if vocabularies := base_vocabularies(config):
+    if vocabularies := given_vocabularies(config):
         say_what_is_unknown(vocabularies, source, target)
         return vocabularies
-    say(f"learning the vocabulary from {len(pairs):,} pairs")
+    assert isinstance(config.vocabulary, VocabularyConfig)
+    say(f"learning the vocabulary from {min(len(pairs), config.vocabulary.sample):,} pairs")
     return train_vocabularies(source, target, config.vocabulary)
 
 
