@@ -8,11 +8,12 @@ the validator of the smallest section that holds them all.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -42,6 +43,7 @@ Files = tuple[Path, Path]
 RequiredSplit = Literal["train", "validation"]
 Tables = Path | Annotated[tuple[Path, ...], Field(min_length=1)]
 PrecisionName = Literal["auto", "bf16", "fp16", "tf32", "float32", "float64"]
+Algorithm = Literal["unigram", "bpe", "char"]
 LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow"]
 NAME = "[A-Za-z0-9_-]+"  # what a user may call a part of the config
 Name = TypeVar("Name", bound=str)
@@ -57,6 +59,12 @@ def _without_repeats(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError(f"must name each once, but is [{', '.join(names)}]")
     return names
+
+
+def _without_spaces(symbol: str) -> str:
+    if not symbol or re.search(r"[\s▁]", symbol):
+        raise ValueError(f"must be texts with no space and no ▁ in them, but has {symbol!r}")
+    return symbol
 
 
 class _EachOnce:
@@ -75,6 +83,7 @@ class _EachOnce:
 
 
 Names = Annotated[tuple[Name, ...], _EachOnce()]
+Symbol = Annotated[str, AfterValidator(_without_spaces)]
 
 
 Unit = Literal["steps", "epochs", "tokens", "%"]
@@ -145,6 +154,15 @@ class Length(NamedTuple):
 
 def _written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _kind_unless_told(kind: str) -> Callable[[Any], Any]:
+    """Read the settings of runs that were begun when a section had this kind alone."""
+
+    def told(value: Any) -> Any:
+        return {"kind": kind, **value} if isinstance(value, dict) else value
+
+    return told
 
 
 class Section(BaseModel):
@@ -444,14 +462,20 @@ class DataConfig(Section):
 
 
 class VocabularyConfig(Section):
-    """SentencePiece vocabularies, trained by `seq2seq prepare` on the training text."""
+    """SentencePiece vocabularies that `seq2seq prepare` learns from the training text."""
 
-    algorithm: Literal["unigram", "bpe"] = "unigram"
-    """How SentencePiece chooses the pieces."""
+    kind: Literal["learnt"] = "learnt"
+    """Learnt from the training text."""
+    algorithm: Algorithm = "unigram"
+    """How SentencePiece chooses the pieces; `char`: each character is one."""
     joint: bool = True
     """One vocabulary for both languages, or one each."""
     size: Positive = 8000
-    """Number of pieces (of each vocabulary), the four special ones and tags included."""
+    """Number of pieces (of each vocabulary), the four special ones and tags included.
+
+    It is rounded up to a multiple of 8, which GPUs like, where the text supports that. With `char`
+    it is the most there may be: rare characters are left out.
+    """
     character_coverage: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Share of the text's characters that get a piece; 0.9995 for Japanese or Chinese."""
     split_digits: bool = False
@@ -461,6 +485,44 @@ class VocabularyConfig(Section):
 
     The text is brought to Unicode's NFC before it in any case.
     """
+    byte_fallback: bool = False
+    """Write characters that have no piece in bytes, so that none is unknown; takes 256 pieces."""
+    symbols: Names[Symbol] = ()
+    """Texts that are always one piece, wherever they stand, such as `[<br>, ©]`."""
+    sample: Positive = 1_000_000
+    """Most lines of each side that the pieces are learnt from, drawn from all of them."""
+
+    @model_validator(mode="after")
+    def _digits_are_characters(self) -> "VocabularyConfig":
+        if self.split_digits and self.algorithm == "char":
+            raise ValueError(
+                "`vocabulary.split_digits` must be false where `vocabulary.algorithm` is 'char',"
+                " since each digit is a piece anyway, but is true"
+            )
+        return self
+
+
+class VocabularyFiles(Section):
+    """SentencePiece models that are there already, of this program or of another one."""
+
+    kind: Literal["file"]
+    """SentencePiece models in files."""
+    source: Path
+    """Model of the source, such as `spm.model`."""
+    target: Path | None = None
+    """Model of the target; none: that of the source, so that both languages share it."""
+
+    @property
+    def joint(self) -> bool:
+        """Whether both languages share one vocabulary."""
+        return self.target is None
+
+
+AnyVocabulary = Annotated[
+    VocabularyConfig | VocabularyFiles,
+    Field(discriminator="kind"),
+    BeforeValidator(_kind_unless_told("learnt")),
+]
 
 
 class DropoutConfig(Section):
@@ -850,11 +912,6 @@ class Sgd(Section):
 Optimizer = AdamW | Adam | Sgd
 
 
-def _adamw_unless_told(value: Any) -> Any:
-    """Read the settings of runs that were begun when there was one kind of optimizer."""
-    return {"kind": "adamw", **value} if isinstance(value, dict) else value
-
-
 class CheckpointConfig(Section):
     """What a run can go on from."""
 
@@ -866,6 +923,42 @@ class CheckpointConfig(Section):
     """Number of newest checkpoints that are kept."""
     keep_best: Positive = 1
     """Number of checkpoints with the best validation scores that are kept."""
+
+
+class PlainSegmentation(Section):
+    """The same text is always cut into the same pieces."""
+
+    kind: Literal["none"] = "none"
+    """No sampling."""
+
+
+class UnigramSampling(Section):
+    """Draws among all ways to cut a text, by the probabilities of their pieces (Kudo 2018).
+
+    For vocabularies of `algorithm` unigram.
+    """
+
+    kind: Literal["unigram"]
+    """By the probabilities of pieces."""
+    alpha: Annotated[float, Field(ge=0.0)] = 0.2
+    """Exponent of the probabilities: the lower, the more and the shorter the pieces."""
+
+
+class BpeDropout(Section):
+    """Leaves merges of pieces out at random (Provilkov et al. 2020).
+
+    For vocabularies of `algorithm` bpe.
+    """
+
+    kind: Literal["bpe_dropout"]
+    """By merges that are left out."""
+    share: Share = 0.1
+    """Share of the merges that are left out, each time that one could be made."""
+
+
+Segmentation = PlainSegmentation | UnigramSampling | BpeDropout
+SAMPLED: dict[str, Algorithm] = {"unigram": "unigram", "bpe_dropout": "bpe"}
+"""The algorithm of the vocabularies that each kind of sampling is for."""
 
 
 class TrainingConfig(Section):
@@ -882,10 +975,12 @@ class TrainingConfig(Section):
 
     `auto` finds the most that a GPU's memory holds, when the run begins, and keeps to it.
     """
+    sampling: Annotated[Segmentation, Field(discriminator="kind")] = PlainSegmentation()
+    """New pieces for each sentence in each epoch: `kind` is `none`, `unigram` or `bpe_dropout`."""
     label_smoothing: Share = 0.1
     """Share of the probability that the loss spreads over the whole vocabulary."""
     optimizer: Annotated[
-        Optimizer, Field(discriminator="kind"), BeforeValidator(_adamw_unless_told)
+        Optimizer, Field(discriminator="kind"), BeforeValidator(_kind_unless_told("adamw"))
     ] = AdamW()
     """The optimizer: `kind` is `adamw`, `adam` or `sgd`."""
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -1046,8 +1141,8 @@ class Config(Section):
     """Where all randomness comes from."""
     data: DataConfig = DataConfig()
     """The corpus and its prepared form."""
-    vocabulary: VocabularyConfig = VocabularyConfig()
-    """The SentencePiece vocabularies."""
+    vocabulary: AnyVocabulary = VocabularyConfig()
+    """The SentencePiece vocabularies: `kind` is `learnt` or `file`."""
     model: ModelConfig = ModelConfig()
     """The network."""
     base: BaseConfig | None = None
@@ -1073,6 +1168,7 @@ class Config(Section):
                 "`model.tied` must be 'target' or 'none' where `vocabulary.joint` is false,"
                 " but is 'all'"
             )
+        clashes += self._clashes_with_sampling()
         if self.training.tokens_per_step < longest:
             clashes.append(
                 f"`training.tokens_per_step` must be at least `data.max_length` + 1 = {longest},"
@@ -1097,12 +1193,26 @@ class Config(Section):
             ways_out["vocabulary"] = "leave it out, or learn a new one with base.vocabulary=own"
         for section, way_out in ways_out.items():
             own, decided = (getattr(config, section).model_dump() for config in (self, theirs))
+            if own.get("kind") != decided.get("kind"):  # other settings altogether
+                decided = {"kind": decided["kind"]}
             for key, value in decided.items():
                 if key != "dropout" and own[key] != value:
                     yield (
                         f"`{section}.{key}` must be {_written(value)} as in the base"
                         f" {self.base.model}, but is {_written(own[key])}: {way_out}"
                     )
+
+    def _clashes_with_sampling(self) -> Iterator[str]:
+        """Name a way of sampling that a vocabulary to be learnt isn't made for."""
+        if not isinstance(self.vocabulary, VocabularyConfig):
+            return  # what a file holds is known when it is read
+        algorithm, kind = self.vocabulary.algorithm, self.training.sampling.kind
+        fitting = ["none", *(way for way, needed in SAMPLED.items() if needed == algorithm)]
+        if kind not in fitting:
+            yield (
+                f"`training.sampling.kind` must be {' or '.join(map(repr, fitting))} where"
+                f" `vocabulary.algorithm` is {algorithm!r}, but is {kind!r}"
+            )
 
     @property
     def longest_pair(self) -> int:

@@ -13,7 +13,8 @@ from seq2seq.data.batch import Batch, make_batch, pad
 from seq2seq.data.prepared import FlatIds, Ids
 from seq2seq.model.network import Network, build_network
 from seq2seq.model_folder import Model, new_network
-from seq2seq.vocabulary import NUM_SPECIAL, Vocabularies, train_vocabularies
+from seq2seq.vocabulary import NUM_SPECIAL, Vocabularies
+from seq2seq.vocabulary_learning import train_vocabularies
 
 LINES = (
     "the cat sat on the mat",

@@ -17,11 +17,11 @@ import pyarrow
 
 from seq2seq import __version__
 from seq2seq.claims import Claims
-from seq2seq.config import Config, SampleCorpus
-from seq2seq.data.base_vocabulary import base_vocabularies, say_what_is_unknown
+from seq2seq.config import Config, SampleCorpus, VocabularyConfig, VocabularyFiles
 from seq2seq.data.cleaning import Cleaner, Examples, Pair, add_times
 from seq2seq.data.corpus import SPLITS, CorpusPart, Split, open_corpora
 from seq2seq.data.encoding import Encoder, as_ids
+from seq2seq.data.given_vocabularies import given_vocabularies
 from seq2seq.data.overlap import Found, HeldOut, Overlap
 from seq2seq.data.prepared import FORMAT, Manifest, PreparedPart, SplitCounts, split_path
 from seq2seq.data.training_set import Block, TrainingSet, chunks
@@ -29,10 +29,12 @@ from seq2seq.errors import DataError
 from seq2seq.files import clear_leftovers, whole_folder, write_whole
 from seq2seq.parallel.place import usable_cpus
 from seq2seq.terminal import Progress, say
-from seq2seq.vocabulary import Vocabularies, tagged, train_vocabularies
+from seq2seq.unknown_characters import say_what_is_unknown
+from seq2seq.vocabulary import Vocabularies, tagged
+from seq2seq.vocabulary_learning import train_vocabularies
 
 _DISK_DELAY = 30.0  # seconds until other nodes see a new folder on a shared disk
-_BASE_VOCABULARY = "base.vocabulary"
+_GIVEN_VOCABULARY = "vocabulary.digest"  # of a base's, or of files
 Numbered = dict[Split, list[tuple[int, Pair]]]  # pairs, each with its part's number
 _HOW_IT_IS_READ = {"streaming": True}
 _OTHER_SETTINGS: Any = {  # these change nothing in the folder
@@ -158,11 +160,16 @@ def _settings(config: Config) -> dict[str, Any]:
             flat[prefix] = value
 
     visit("data", config.data.model_dump(mode="json", exclude=_OTHER_SETTINGS))
-    visit("vocabulary", config.vocabulary.model_dump(mode="json"))
+    # What files hold counts, not where they are.
+    is_file = isinstance(config.vocabulary, VocabularyFiles)
+    visit(
+        "vocabulary",
+        config.vocabulary.model_dump(mode="json", include={"kind"} if is_file else None),
+    )
     if any(isinstance(part.corpus, SampleCorpus) for part in config.data.parts.values()):
         flat["seed"] = config.seed
-    if vocabularies := base_vocabularies(config):
-        flat[_BASE_VOCABULARY] = _named(vocabularies)
+    if vocabularies := given_vocabularies(config):
+        flat[_GIVEN_VOCABULARY] = _named(vocabularies)
     return flat
 
 
@@ -178,8 +185,8 @@ def _changes(
     A file that is gone is no difference: the folder is used without its text, on another machine.
     """
     old = manifest.settings
-    if _BASE_VOCABULARY in settings:  # the base's own data folder has learnt this vocabulary
-        old = old | {_BASE_VOCABULARY: _named(Vocabularies.load(folder))}
+    if _GIVEN_VOCABULARY in settings:  # the base's own data folder has learnt this vocabulary
+        old = old | {_GIVEN_VOCABULARY: _named(Vocabularies.load(folder))}
     keys = [key for key in {**old, **settings} if old.get(key) != settings.get(key)]
     values = [f"{key} was {old.get(key)}, is {settings.get(key)}" for key in keys]
     for file, digest in origin.items():
@@ -278,7 +285,7 @@ def _tags(config: Config, vocabularies: Vocabularies) -> list[int | None]:
 def _vocabularies(
     work: Path, config: Config, corpora: Sequence[CorpusPart]
 ) -> tuple[int, Vocabularies]:
-    """Take the vocabularies of the base, or learn them from the training text.
+    """Take the vocabularies that there are, or learn them from the training text.
 
     Returns:
         The number of pairs of the training text, 0 where nobody has counted them; the vocabularies.
@@ -287,10 +294,11 @@ def _vocabularies(
     if finished.exists():
         return 0, Vocabularies.load(finished)
     read, sources, targets = _clean_text(config, corpora)
-    if vocabularies := base_vocabularies(config):
+    if vocabularies := given_vocabularies(config):
         say_what_is_unknown(vocabularies, sources, targets)
     else:
-        say(f"learning the vocabulary from {len(sources):,} pairs")
+        assert isinstance(config.vocabulary, VocabularyConfig)
+        say(f"learning the vocabulary from {min(len(sources), config.vocabulary.sample):,} pairs")
         tags = config.data.targets if config.data.tags else ()
         vocabularies = train_vocabularies(sources, targets, config.vocabulary, tags)
     with whole_folder(finished) as partial:

@@ -18,7 +18,8 @@ from seq2seq.errors import ModelError
 from seq2seq.model.network import Network
 from seq2seq.model_folder import Model, load_model, save_model
 from seq2seq.translation import Translator
-from seq2seq.vocabulary import Vocabularies, Vocabulary, train_vocabularies
+from seq2seq.vocabulary import Vocabularies, Vocabulary
+from seq2seq.vocabulary_learning import train_vocabularies
 from tests import builders
 from tests.builders import LINES, TINY, batch_of, tiny_model
 

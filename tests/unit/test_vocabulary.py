@@ -21,8 +21,8 @@ from seq2seq.vocabulary import (
     Vocabulary,
     normalize,
     shared_pieces,
-    train_vocabularies,
 )
+from seq2seq.vocabulary_learning import train_vocabularies
 
 BREAKS = "\0\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 BYTE_ORDER_MARK = "\ufeff"

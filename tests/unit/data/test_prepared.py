@@ -22,7 +22,8 @@ IDS = pyarrow.list_(pyarrow.uint32())
 @pytest.fixture
 def folder(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder whose splits are several record batches each."""
-    monkeypatch.setattr("seq2seq.data.prepare._CHUNK", 4)
+    monkeypatch.setattr("seq2seq.data.training_set._CHUNK", 4)
+    monkeypatch.setattr("seq2seq.data.training_set._CHUNKS", 1)
     config = make_config(validation=[("one", "eins"), ("", "zwei"), ("is", ""), *[("a", "d")] * 7])
     prepare(config)
     return config.data.folder

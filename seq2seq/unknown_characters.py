@@ -1,0 +1,47 @@
+"""What a vocabulary can't write: which characters of a text, and their share of it."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+
+from seq2seq.terminal import say
+from seq2seq.vocabulary import Vocabularies, Vocabulary, normalize
+
+_MOST_SHOWN = 20
+
+
+def say_what_is_unknown(
+    vocabularies: Vocabularies, source: Iterable[str], target: Iterable[str]
+) -> None:
+    """Tell of each side of the training text which characters are unknown, and their share."""
+    say(_unknown(vocabularies.source, source, "source"))
+    say(_unknown(vocabularies.target, target, "target"))
+
+
+def _unknown(vocabulary: Vocabulary, lines: Iterable[str], name: str) -> str:
+    counts: Counter[str] = Counter()
+    for line in lines:
+        counts.update(normalize(line))
+    unknown = {letter: counts[letter] for letter in counts if not vocabulary.knows(letter)}
+    if not unknown:
+        return f"the vocabulary knows every character of the {name} text"
+    commonest = sorted(unknown, key=lambda letter: (-unknown[letter], letter))
+    shown = [_shown(letter) for letter in commonest[:_MOST_SHOWN]]
+    if len(unknown) > _MOST_SHOWN:
+        shown.append("…")
+    number = f"{len(unknown):,} character{'s' if len(unknown) > 1 else ''}"
+    share = sum(unknown.values()) / counts.total()
+    return (
+        f"the vocabulary doesn't know {number} of the {name} text ({' '.join(shown)}):"
+        f" {_percent(share)} of all that is there"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share >= 0.001 else "less than 0.1 %"
+
+
+def _shown(letter: str) -> str:
+    """Give a letter itself, or its number where it can't be seen alone."""
+    seen = letter.isprintable() and not letter.isspace() and not unicodedata.combining(letter)
+    return letter if seen else f"U+{ord(letter):04X}"
