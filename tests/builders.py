@@ -64,19 +64,21 @@ def vocabulary_config(*, joint: bool = True) -> VocabularyConfig:
 
 
 @cache
-def tiny_vocabularies(*, joint: bool = True) -> Vocabularies:
+def tiny_vocabularies(*, joint: bool = True, tags: tuple[str, ...] = ()) -> Vocabularies:
     """Learn vocabularies from LINES."""
-    return train_vocabularies(LINES, LINES, vocabulary_config(joint=joint))
+    return train_vocabularies(LINES, LINES, vocabulary_config(joint=joint), tags)
 
 
-def tiny_model(seed: int = 0, model: ModelConfig = TINY, *, joint: bool = True) -> Model:
+def tiny_model(
+    seed: int = 0, model: ModelConfig = TINY, *, joint: bool = True, tags: tuple[str, ...] = ()
+) -> Model:
     """Make a model with random weights (in float32, as they are stored) and real vocabularies."""
     config = Config(
         model=model,
         vocabulary=vocabulary_config(joint=joint),
         search=SearchConfig(beam=3, max_length_ratio=1.0),
     )
-    vocabularies = tiny_vocabularies(joint=joint)
+    vocabularies = tiny_vocabularies(joint=joint, tags=tags)
     network = new_network(config, vocabularies)
     randomize(network, seed)
     return Model(network.eval(), vocabularies, config, {"step": 7, "note": "für ältere Läufe"})
