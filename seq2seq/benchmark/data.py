@@ -108,7 +108,7 @@ class Sample(NamedTuple):
         return self.tokens / self.seconds
 
 
-def _load(steps: StepDataset, workers: int, seconds: float) -> Sample:
+def _load(steps: StepDataset, workers: int, seconds: int) -> Sample:
     """Load steps for a while, the start of the workers included."""
     began = time.perf_counter()
     tokens = 0
@@ -123,7 +123,7 @@ Pairs = list[tuple[list[Ids], list[Ids]]]
 """The ids of some micro-batches: for each those of the sources, and those of the targets."""
 
 
-def _collate(batches: Pairs, seconds: float) -> Sample:
+def _collate(batches: Pairs, seconds: int) -> Sample:
     """Put ids side by side in matrices of numpy for a while, and nothing else."""
     began = time.perf_counter()
     tokens = 0
@@ -157,7 +157,7 @@ _ROWS: dict[str, Row] = {"tokens/s": (lambda it: it.rate, ",.0f")}
 
 
 def measure_data(
-    config: Config, *, pairs: int, workers: int, samples: int, seconds: float
+    config: Config, *, pairs: int, workers: int, samples: int, seconds: int
 ) -> Measured:
     """Measure plan, batches and loader; the data is prepared first if need be.
 

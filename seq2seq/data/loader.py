@@ -65,7 +65,7 @@ class StepDataset(Dataset[Step]):
         tokens_per_device: int = sys.maxsize,
         rank: int = 0,
         world_size: int = 1,
-        shares: Sequence[Share] = (),
+        parts: Sequence[Share] = (),
         segment: Segmentation | None = None,
         files: PlanFiles | None = None,
         fingerprint: str = "",
@@ -79,13 +79,13 @@ class StepDataset(Dataset[Step]):
             tokens_per_device: most padded positions in a micro-batch.
             rank: of this process.
             world_size: number of processes.
-            shares: parts of the pairs with weights; all of them once an epoch if not given.
+            parts: parts of the pairs with weights; all of them once an epoch if not given.
             segment: what gives a sentence other pieces. The prepared ones order, cut and count.
             files: keeps the plans of large splits; each process makes its own if not given.
             fingerprint: of the split, so that the plans of another one are not taken for its.
         """
         self._split, self._segment = split, segment
-        self._seed, self._tokens_per_step, self._shares = seed, tokens_per_step, tuple(shares)
+        self._seed, self._tokens_per_step, self._parts = seed, tokens_per_step, tuple(parts)
         self.tokens_per_device = tokens_per_device
         self._rank, self._world_size = rank, world_size
         self._files = files if files and len(split.target) >= files.least else None
@@ -104,12 +104,12 @@ class StepDataset(Dataset[Step]):
 
         def make(folder: Path | None = None) -> Plan:
             lengths = _all_lengths(self._split)
-            shares = self._shares
-            return plan_epoch(lengths, epoch=epoch, shares=shares, folder=folder, **about)
+            parts = self._parts
+            return plan_epoch(lengths, epoch=epoch, parts=parts, folder=folder, **about)
 
         if self._files is None:
             return make()
-        return self._files.give(f"{self._fingerprint} {about} {self._shares}", epoch, make)
+        return self._files.give(f"{self._fingerprint} {about} {self._parts}", epoch, make)
 
     def epoch_length(self, epoch: int) -> int:
         """The number of steps of an epoch."""
@@ -136,8 +136,7 @@ class StepDataset(Dataset[Step]):
 
         The first has the most padded positions, which are what recurrent layers compute; the second
         the most pairs of positions, which are what attention compares. Only steps that are among
-        the largest before they are cut are looked at: many fill a device, and these differ by less
-        than a sentence.
+        the largest before they are cut are looked at: many fill a device, but for a few sentences.
         """
         steps = [self._global(epoch, number) for number in self._candidates(epoch)]
         pieces = [

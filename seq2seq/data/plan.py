@@ -5,6 +5,7 @@ that knows them agrees on it. Padding never enters the plan: it depends on how a
 device.
 """
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ def plan_epoch(
     seed: int,
     epoch: int,
     tokens_per_step: int,
-    shares: Sequence[Share] = (),
+    parts: Sequence[Share] = (),
     folder: Path | None = None,
 ) -> Plan:
     """Divide the examples of one epoch into global batches.
@@ -95,15 +96,17 @@ def plan_epoch(
         seed: of the run.
         epoch: counted from 0.
         tokens_per_step: most target tokens in a batch.
-        shares: parts of the examples with weights; all of them once if not given.
+        parts: parts of the examples with weights; all of them once if not given.
         folder: where the plan is written, to be mapped; else it is in memory.
 
     Returns:
         The batches, each in no order. An example whose weight is *w* comes ⌊w⌋ or ⌈w⌉ times.
     """
     assert lengths.target.max(initial=0) <= tokens_per_step, "the config sees to it"
+    parts = parts or [Share(len(lengths.target))]
+    assert sum(part.examples for part in parts) == len(lengths.target)
     draws = Draws(seed, epoch)
-    entries = Entries(shares or [Share(len(lengths.target))], draws)
+    entries = Entries(parts, draws)
     pool = int(_POOL * tokens_per_step)
     order = _new_order(folder, len(entries), len(lengths.target))
     start = 0
@@ -134,7 +137,7 @@ def _by_length(
 ) -> Iterator[Numbers]:
     """Sort the entries of an epoch by length, in two dimensions; give their examples."""
     first, second = lengths if epoch % 2 else reversed(lengths)
-    stripes = _stripes(entries, first, int(lengths.target.sum()) / pool, draws)
+    stripes = _stripes(entries, first, int(lengths.target.sum(dtype=numpy.int64)) / pool, draws)
     longest = numpy.uint64(second.max(initial=0))
     width, shuffle = int(longest).bit_length(), Shuffle(len(entries), draws)
     assert int(stripes.max(initial=0)).bit_length() + width + shuffle.bits <= 64
@@ -161,7 +164,8 @@ def _stripes(entries: Entries, lengths: Integers, pools: float, draws: Draws) ->
     for _, examples in entries.pieces(_PIECE):
         counts += numpy.bincount(lengths[examples], minlength=len(counts))
     middles = (numpy.cumsum(counts) - counts / 2) / max(1, len(entries))
-    return (middles * 2 * max(1.0, pools) ** 0.5 + draws.fraction()).astype(numpy.uint64)
+    number = 2 * math.sqrt(max(1.0, pools))
+    return (middles * number + draws.fraction()).astype(numpy.uint64)
 
 
 def _mixed(

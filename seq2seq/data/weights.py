@@ -55,16 +55,16 @@ class Entries:
     where ⌊w⌋ is 0.
     """
 
-    def __init__(self, shares: Sequence[Share], draws: Draws):
+    def __init__(self, parts: Sequence[Share], draws: Draws):
         """Draw which examples come once more.
 
         Args:
-            shares: of all examples, in their order.
+            parts: of all examples, in their order.
             draws: what to draw from.
         """
         self._runs: list[_Run] = []
         first = start = 0
-        for examples, weight in shares:
+        for examples, weight in parts:
             times = math.floor(weight)
             more = math.floor(examples * (weight - times) + 0.5)
             more = min(examples, more if times else max(1, more))

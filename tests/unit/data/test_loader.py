@@ -153,7 +153,7 @@ def test_large_plans_are_made_once_and_read_from_files(
 
 
 def test_an_epoch_with_weights(mixed: PreparedSplit):
-    steps = steps_of(mixed, tokens_per_step=90, shares=[Share(20, 2.0), Share(30, 0.5)])
+    steps = steps_of(mixed, tokens_per_step=90, parts=[Share(20, 2.0), Share(30, 0.5)])
     number = steps.epoch_length(0)
     counts = Counter(
         example for batch in range(number) for example in real_examples(steps[Position(0, batch)])

@@ -37,7 +37,7 @@ weights = st.one_of(st.integers(1, 3).map(float), st.floats(0.01, 4))
 
 
 @st.composite
-def shares_of(draw: st.DrawFn, number: int) -> list[Share]:
+def parts_of(draw: st.DrawFn, number: int) -> list[Share]:
     ends = sorted(draw(st.lists(st.integers(0, number), max_size=3)))
     sizes = numpy.diff([0, *ends, number]).tolist()
     return [Share(size, draw(weights)) for size in sizes if size]
@@ -54,17 +54,17 @@ def shares_of(draw: st.DrawFn, number: int) -> list[Share]:
 def test_every_example_comes_as_often_as_its_weight_says_and_batches_are_within_the_budget(
     data: st.DataObject, lengths: Lengths, seed: int, epoch: int, tokens_per_step: int
 ):
-    shares = data.draw(st.one_of(st.just([]), shares_of(len(lengths.target))))
+    parts = data.draw(st.one_of(st.just([]), parts_of(len(lengths.target))))
 
     def make() -> Plan:
         return plan_epoch(
-            lengths, seed=seed, epoch=epoch, tokens_per_step=tokens_per_step, shares=shares
+            lengths, seed=seed, epoch=epoch, tokens_per_step=tokens_per_step, parts=parts
         )
 
     plan = make()
     counts = Counter(example for batch in batches_of(plan) for example in batch.tolist())
     start = 0
-    for number, weight in shares or [Share(len(lengths.target))]:
+    for number, weight in parts or [Share(len(lengths.target))]:
         times = [counts[example] for example in range(start, start + number)]
         assert all(math.floor(weight) <= some <= math.ceil(weight) for some in times)
         assert abs(sum(times) - number * weight) <= 0.5 or (weight < 1 and sum(times) == 1)
@@ -99,8 +99,8 @@ def test_pieces_that_are_looked_at_at_once_leave_nothing_out(
     random = numpy.random.default_rng(1)
     lengths = Lengths(random.integers(1, 30, 300), random.integers(1, 30, 300))
     monkeypatch.setattr(plan_module, "_PIECE", piece)
-    shares = [Share(100, 1.5), Share(200, 1.0)]
-    plan = plan_epoch(lengths, seed=1, epoch=0, tokens_per_step=100, shares=shares)
+    parts = [Share(100, 1.5), Share(200, 1.0)]
+    plan = plan_epoch(lengths, seed=1, epoch=0, tokens_per_step=100, parts=parts)
     examples = numpy.concatenate(batches_of(plan))
     assert len(examples) == 350
     assert set(examples.tolist()) == set(range(300))
@@ -187,7 +187,7 @@ def test_which_examples_come_once_more_is_drawn_anew():
     often: list[int] = []
     for epoch in range(20):
         plan = plan_epoch(
-            lengths, seed=1, epoch=epoch, tokens_per_step=50, shares=[Share(400, 0.25)]
+            lengths, seed=1, epoch=epoch, tokens_per_step=50, parts=[Share(400, 0.25)]
         )
         examples = numpy.concatenate(batches_of(plan)).tolist()
         assert len(examples) == len(set(examples)) == 100
@@ -199,8 +199,8 @@ def test_which_examples_come_once_more_is_drawn_anew():
 
 def test_three_times_the_weight_is_as_much_as_three_times_the_examples():
     lengths = as_lengths([(5, 5)] * 400)
-    shares = [Share(100, 3.0), Share(300, 1.0)]
-    plan = plan_epoch(lengths, seed=1, epoch=0, tokens_per_step=50, shares=shares)
+    parts = [Share(100, 3.0), Share(300, 1.0)]
+    plan = plan_epoch(lengths, seed=1, epoch=0, tokens_per_step=50, parts=parts)
     counts = Counter(numpy.concatenate(batches_of(plan)).tolist())
     assert [counts[example] for example in (0, 99, 100, 399)] == [3, 3, 1, 1]
     assert sum(counts.values()) == 600
