@@ -120,15 +120,31 @@ def translate_all(
 def lookup_scores(folder: Path, test: TestSet) -> Scores:
     """Score the translation of each sentence's nearest training sentence: what copying is worth.
 
+    Of a mix, those count that were translated into the same language.
+
     Raises:
-        DataError: there is no such data folder.
+        DataError: there is no such data folder, or it has no translations into a language.
     """
     data = PreparedData.open(folder)
     train = data.split("train")
     sources = data.vocabularies.source.decode([ids.tolist() for ids in train.source])
     targets = data.vocabularies.target.decode([ids.tolist() for ids in train.target])
-    found = lookup_baseline(sources, targets, test.source)
-    return score(found, test.target, language=test.language)
+    languages = [part.target for part in data.manifest.parts for _ in range(part.pairs)]
+    asked = [target for _, target in test.directions]
+    found: dict[int, str] = {}
+    for language in set(asked):
+        known = [number for number, other in enumerate(languages) if other == language]
+        if not known:
+            raise DataError(f"the data folder {folder} has no translations into '{language}'")
+        numbers = [number for number, other in enumerate(asked) if other == language]
+        copied = lookup_baseline(
+            [sources[number] for number in known],
+            [targets[number] for number in known],
+            [test.source[number] for number in numbers],
+        )
+        found |= zip(numbers, copied, strict=True)
+    texts = [found[number] for number in range(len(asked))]
+    return score(texts, test.target, language=test.language)
 
 
 def evaluate(

@@ -206,6 +206,10 @@ def test_scores_of_each_direction(model: Path, command: Command, tmp_path: Path)
         )
     assert report["scores"]["exact"]["signature"].endswith("lines:120")
     assert report["scores"]["chrF2"]["value"] > 0
+    ended = command("evaluate", model, "--lookup", "--output", output)
+    row = next(line for line in ended.output.splitlines() if line.startswith("nearest"))
+    assert float(row.split()[-3]) > 20, "copied from sentences in the right language"
+    assert command("evaluate", model).status == 0
     card = (model / "README.md").read_text("utf-8")
     assert "from en to de and from en to fr" in card
 
