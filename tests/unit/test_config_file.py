@@ -369,7 +369,7 @@ TABLE: list[tuple[str, str]] = [
     ),
     (
         "vocabulary: {algorithm: word}",
-        "x.yaml:1: vocabulary.algorithm: must be 'unigram' or 'bpe', but is 'word'",
+        "x.yaml:1: vocabulary.algorithm: must be 'unigram', 'bpe' or 'char', but is 'word'",
     ),
     (
         "trainer: {threads: 0}",
