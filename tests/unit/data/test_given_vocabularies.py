@@ -1,5 +1,6 @@
 """Text prepared with a vocabulary of a base or of files, and what that vocabulary can't write."""
 
+import shutil
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,42 @@ def test_of_many_letters_the_commonest_are_shown(
     assert said(capsys)[1:] == [
         f"unknown to the vocabulary: {shown} … (21 characters, 100.0 % of the source text)"
     ]
+
+
+def from_files(config: Config, models: Path, **data: Any) -> Config:
+    """The config with the models of a folder."""
+    values = config.model_dump()
+    values["data"] |= data
+    names = sorted(path.stem for path in models.glob("*.model"))
+    files = {name.replace("joint", "source"): models / f"{name}.model" for name in names}
+    values["vocabulary"] = {"kind": "file", **files}
+    values["model"]["tied"] = "none"
+    return Config.model_validate(values)
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_vocabularies_of_files(
+    joint: bool, make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learnt = make_config(joint=joint, size=48 if joint else 33)
+    prepare(learnt)
+    other = make_config([("the ä", "die Ω")] * 4, joint=joint)
+    config = from_files(other, learnt.data.folder, folder=tmp_path / "given")
+    manifest = prepare(config)
+    for name in ["joint.model"] if joint else ["source.model", "target.model"]:
+        model = (learnt.data.folder / name).read_bytes()
+        assert (tmp_path / "given" / name).read_bytes() == model
+    assert "unknown to the vocabulary: Ω (1 character, 20.0 % of the target text)" in said(capsys)
+    # The same files elsewhere are the same, others in their place are not.
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(learnt.data.folder, elsewhere)
+    moved = from_files(other, elsewhere, folder=tmp_path / "given")
+    assert prepare(moved) == manifest
+    tiny_vocabularies(joint=joint).save(elsewhere)
+    with pytest.raises(DataError, match=r"vocabulary\.digest was sha256 \w+, is sha256 \w+"):
+        prepare(moved)
+    with pytest.raises(DataError, match=r"vocabulary\.kind was file, is learnt"):
+        prepare(other.model_copy(update={"data": config.data}))
 
 
 def test_the_folder_of_another_base_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:

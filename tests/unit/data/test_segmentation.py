@@ -4,7 +4,7 @@ import os
 import random
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
 from io import BytesIO
@@ -142,7 +142,7 @@ def dropped(parts: tuple[str, ...], pieces: Pieces, share: float) -> dict[tuple[
         for place in range(len(parts) - 1)
         if (number := pieces.ids.get(parts[place] + parts[place + 1])) is not None
     )
-    ends: Counter[tuple[str, ...]] = Counter()
+    ends: defaultdict[tuple[str, ...], float] = defaultdict(float)
     ends[parts] = share ** len(merges)  # all left out
     for order, (_, place) in enumerate(merges):
         merged = (*parts[:place], parts[place] + parts[place + 1], *parts[place + 2 :])
