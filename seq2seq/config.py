@@ -1164,10 +1164,9 @@ class Config(Section):
         # Whoever has the base's config hands it over as pydantic's context.
         clashes = list(self._clashes_with_base(info.context))
         if self.model.tied == "all" and not self.vocabulary.joint:
-            clashes.append(
-                "`model.tied` must be 'target' or 'none' where `vocabulary.joint` is false,"
-                " but is 'all'"
-            )
+            is_file = isinstance(self.vocabulary, VocabularyFiles)
+            why = "`vocabulary.target` is given" if is_file else "`vocabulary.joint` is false"
+            clashes.append(f"`model.tied` must be 'target' or 'none' where {why}, but is 'all'")
         clashes += self._clashes_with_sampling()
         if self.training.tokens_per_step < longest:
             clashes.append(

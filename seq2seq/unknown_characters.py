@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from seq2seq.terminal import say
 from seq2seq.vocabulary import Vocabularies, Vocabulary, normalize
@@ -14,27 +14,28 @@ def say_what_is_unknown(
     vocabularies: Vocabularies, source: Iterable[str], target: Iterable[str]
 ) -> None:
     """Tell of each side of the training text which characters are unknown, and their share."""
-    say(_unknown(vocabularies.source, source, "source"))
-    say(_unknown(vocabularies.target, target, "target"))
+    unknown = [
+        *_unknown(vocabularies.source, source, "source"),
+        *_unknown(vocabularies.target, target, "target"),
+    ]
+    for line in unknown or ["the vocabulary knows every character of the text"]:
+        say(line)
 
 
-def _unknown(vocabulary: Vocabulary, lines: Iterable[str], name: str) -> str:
+def _unknown(vocabulary: Vocabulary, lines: Iterable[str], name: str) -> Iterator[str]:
     counts: Counter[str] = Counter()
     for line in lines:
         counts.update(normalize(line))
     unknown = {letter: counts[letter] for letter in counts if not vocabulary.knows(letter)}
     if not unknown:
-        return f"the vocabulary knows every character of the {name} text"
+        return
     commonest = sorted(unknown, key=lambda letter: (-unknown[letter], letter))
     shown = [_shown(letter) for letter in commonest[:_MOST_SHOWN]]
     if len(unknown) > _MOST_SHOWN:
         shown.append("…")
     number = f"{len(unknown):,} character{'s' if len(unknown) > 1 else ''}"
-    share = sum(unknown.values()) / counts.total()
-    return (
-        f"the vocabulary doesn't know {number} of the {name} text ({' '.join(shown)}):"
-        f" {_percent(share)} of all that is there"
-    )
+    share = _percent(sum(unknown.values()) / counts.total())
+    yield f"unknown to the vocabulary: {' '.join(shown)} ({number}, {share} of the {name} text)"
 
 
 def _percent(share: float) -> str:

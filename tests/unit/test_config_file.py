@@ -462,7 +462,30 @@ TABLE: list[tuple[str, str]] = [
     ),
     (
         "vocabulary: {algorithm: word}",
-        "x.yaml:1: vocabulary.algorithm: must be 'unigram' or 'bpe', but is 'word'",
+        "x.yaml:1: vocabulary.algorithm: must be 'unigram', 'bpe' or 'char', but is 'word'",
+    ),
+    (
+        "vocabulary: {symbols: [<br>, a b]}",
+        "x.yaml:1: vocabulary.symbols: must be texts with no space and no ▁ in them, but has 'a b'",
+    ),
+    (
+        "vocabulary: {kind: file, source: spm.model, size: 100}",
+        "x.yaml:1: vocabulary.size: belongs to kind 'learnt', but the kind is 'file'",
+    ),
+    (
+        "vocabulary: {kind: file, source: a.model, target: b.model}",
+        "x.yaml:1: model.tied: must be 'target' or 'none' where `vocabulary.target` is given, but"
+        " is 'all'",
+    ),
+    (
+        "vocabulary: {algorithm: char, split_digits: yes}",
+        "x.yaml:1: vocabulary.split_digits: must be false where `vocabulary.algorithm` is 'char',"
+        " since each digit is a piece anyway, but is true",
+    ),
+    (
+        "vocabulary: {algorithm: bpe}\ntraining: {sampling: {kind: unigram}}",
+        "x.yaml:2: training.sampling.kind: must be 'none' or 'bpe_dropout' where"
+        " `vocabulary.algorithm` is 'bpe', but is 'unigram'",
     ),
     (
         "trainer: {threads: 0}",

@@ -99,7 +99,13 @@ def test_reference_is_the_defaults():
 
 @pytest.mark.parametrize(
     ("key", "number"),
-    [("data.corpus", 6), ("training.optimizer", 3), ("training.optimizer.schedule", 6)],
+    [
+        ("data.corpus", 6),
+        ("vocabulary", 2),
+        ("training.sampling", 3),
+        ("training.optimizer", 3),
+        ("training.optimizer.schedule", 6),
+    ],
 )
 def test_forms_in_the_comments_of_the_reference_can_be_used(key: str, number: int):
     forms: list[list[str]] = []
@@ -111,12 +117,14 @@ def test_forms_in_the_comments_of_the_reference_can_be_used(key: str, number: in
             forms[-1].append(f"{line.key}={line.value}")
     assert len(forms) == number
     for overrides in forms:
-        section = attrgetter(key)(load_config(REFERENCE, overrides))
-        assert f"{key}.kind={section.kind}" in overrides
-        examples = {
-            name: value
-            for name, value in section.model_dump().items()
-            if name in ("kind", "name", "train", "validation", "parts")
+        needed = ["vocabulary.algorithm=bpe"] if f"{key}.kind=bpe_dropout" in overrides else []
+        section = attrgetter(key)(load_config(REFERENCE, [*overrides, *needed]))
+        form: type[Section] = type(section)
+        assert f"{key}.kind={kind_of(form)}" in overrides
+        required = {
+            name: read(text.partition("=")[2])
+            for text in overrides
+            if form.model_fields[name := text.partition("=")[0].rpartition(".")[2]].is_required()
         }
         for part in examples.get("parts", {}).values():
             assert part == MixPart(corpus=part["corpus"]).model_dump()
@@ -205,6 +213,14 @@ def test_config_fits_the_schema(path: Path, loader: Any):
         ("training: {steps: 0}", False),
         ("vocabulary: {joint: maybe}", False),
         ("vocabulary: {algorithm: word}", False),
+        ("vocabulary: {algorithm: char, byte_fallback: yes, symbols: [<br>, ©]}", True),
+        ("vocabulary: {symbols: <br>}", True),
+        ("vocabulary: {kind: file, source: spm.model}", True),
+        ("vocabulary: {kind: file}", False),
+        ("vocabulary: {kind: file, source: spm.model, size: 8000}", False),
+        ("vocabulary: {algorithm: bpe}\ntraining: {sampling: {kind: bpe_dropout}}", True),
+        ("training: {sampling: {kind: unigram, alpha: 0.1}}", True),
+        ("training: {sampling: {alpha: 0.1}}", False),
         ("data: {corpus: {kind: hub}}", False),
         ("data: {corpus: {name: x}}", False),
         ("model: {hiden_size: 3}", False),

@@ -1,70 +1,27 @@
-"""Text to ids and back, and vocabularies of a size that the text can't support."""
+"""Text to ids and back."""
 
-import re
 import unicodedata
 from pathlib import Path
-from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq.config import VocabularyConfig
-from seq2seq.errors import DataError, ModelError, UserError
-from seq2seq.vocabulary import (
-    BOS,
-    EOS,
-    NUM_SPECIAL,
-    PAD,
-    UNK,
-    Vocabularies,
-    Vocabulary,
-    normalize,
-    shared_pieces,
-)
+from seq2seq.errors import DataError, ModelError
+from seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabularies, Vocabulary, normalize, whole_text
 from seq2seq.vocabulary_learning import train_vocabularies
-
-BREAKS = "\0\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-BYTE_ORDER_MARK = "\ufeff"
-# What SentencePiece, and other programs, would take for something else than text.
-SYMBOLS = ["<pad>", "<s>", "</s>", "<unk>", "<2de>", "<0x0A>", "[MASK]", "@@", "⁇"]
-SIZE = 60  # of a vocabulary of the sentences below, joint or not
-ALPHABET = "abcdehiklnorstuwÄäéß☃漢0123456789.,!'<>/ "
-
-
-def sentences(
-    number: str, things: tuple[str, ...], verbs: tuple[str, ...], places: tuple[str, ...]
-) -> list[str]:
-    return [
-        f"{number} {100 + i}: {things[i % len(things)]} {verbs[i % len(verbs)]}"
-        f" {places[i % len(places)]}."
-        for i in range(60)
-    ]
-
-
-ENGLISH = sentences(
-    "Number",
-    ("the bicycle", "the mirror", "the clock", "the barrel", "the kettle", "the letter"),
-    ("lies", "stands", "waits", "creaks", "gleams"),
-    ("at the ferry", "behind the mill", "beside the oven", "over the gate"),
+from tests.vocabulary_builders import (
+    ALPHABET,
+    BREAKS,
+    BYTE_ORDER_MARK,
+    ENGLISH,
+    GERMAN,
+    SIZE,
+    SYMBOLS,
+    learn,
+    learn_one,
 )
-GERMAN = sentences(
-    "Nummer",
-    ("das Fahrrad", "der Spiegel", "die Uhr", "das Fass", "der Kessel", "der Brief"),
-    ("liegt", "steht", "wartet", "knarrt", "glänzt"),
-    ("an der Fähre", "hinter der Mühle", "neben dem Ofen", "über dem Tor"),
-)
-
-
-def learn(source: list[str], target: list[str], **settings: Any) -> Vocabularies:
-    return train_vocabularies(source, target, VocabularyConfig(**settings))
-
-
-def learn_one(lines: list[str], **settings: Any) -> Vocabulary:
-    """A vocabulary of the text, not much larger than its alphabet."""
-    characters = {character for line in lines for character in normalize(line)}
-    size = len(characters | {" "}) + NUM_SPECIAL + 5
-    return learn(lines, [], **{"size": size, **settings}).source
 
 
 @pytest.fixture(scope="module", params=["unigram", "bpe"])
@@ -98,13 +55,70 @@ def test_empty_text_has_no_ids(vocabulary: Vocabulary):
     assert vocabulary.decode([[], [PAD, BOS, EOS]]) == ["", ""]
 
 
+@pytest.fixture(scope="module", params=["unigram", "bpe", "char"])
+def with_bytes(request: pytest.FixtureRequest) -> Vocabulary:
+    """A vocabulary that has all bytes, a symbol of the user's, and tags of languages."""
+    config = VocabularyConfig(
+        algorithm=request.param, byte_fallback=True, symbols=("<br>",), size=320
+    )
+    return train_vocabularies(ENGLISH, [], config, ["de", "fr"]).source
+
+
+def check_what_ids_decode_to(vocabulary: Vocabulary, data: st.DataObject) -> None:
+    ids = data.draw(st.lists(st.integers(0, len(vocabulary) - 1), max_size=20))
+    (text,) = vocabulary.decode([ids])
+    for line in (text, whole_text("".join(vocabulary.surfaces[number] for number in ids))):
+        assert not set(line) & set(BREAKS + BYTE_ORDER_MARK)
+        assert len(f"x{line}x".splitlines()) == 1
+        # What names control pieces is of this area.
+        assert not any("\ue000" <= letter <= "\uf8ff" for letter in line)
+
+
 @settings(deadline=None)
 @given(data=st.data())
 def test_no_ids_decode_to_more_than_one_line(vocabulary: Vocabulary, data: st.DataObject):
-    ids = data.draw(st.lists(st.integers(0, len(vocabulary) - 1), max_size=20))
-    (text,) = vocabulary.decode([ids])
-    assert not set(text) & set(BREAKS + BYTE_ORDER_MARK)
-    assert len(f"x{text}x".splitlines()) == 1
+    check_what_ids_decode_to(vocabulary, data)
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_no_bytes_and_tags_decode_to_more_than_one_line(
+    with_bytes: Vocabulary, data: st.DataObject
+):
+    check_what_ids_decode_to(with_bytes, data)
+
+
+def test_bytes_that_end_a_line_become_a_space(with_bytes: Vocabulary):
+    for ending in BREAKS:
+        ids = [with_bytes.names.index(f"<0x{byte:02X}>") for byte in ending.encode()]
+        ids = [*with_bytes.encode(["the"])[0], *ids, *with_bytes.encode(["the"])[0]]
+        assert with_bytes.decode([ids]) == ["the  the"]
+
+
+@settings(deadline=None)
+@given(text=st.text(ALPHABET + "Ω日語😀", max_size=20))
+def test_with_bytes_nothing_is_unknown(with_bytes: Vocabulary, text: str):
+    (ids,) = with_bytes.encode([text])
+    assert UNK not in ids
+    assert with_bytes.decode([ids]) == [text]
+    surfaces = [with_bytes.surfaces[number] for number in ids]
+    assert whole_text("".join(surfaces)).removeprefix(" ") == text
+    assert with_bytes.cut(text) == surfaces
+    assert all(map(with_bytes.knows, text))
+
+
+def test_a_symbol_is_one_piece_wherever_it_stands(with_bytes: Vocabulary):
+    for text in ("<br>", "the<br>clock", "a <br><br> b", "<b<br>r>"):
+        (ids,) = with_bytes.encode([text])
+        number = with_bytes.names.index("<br>")
+        assert ids.count(number) == text.count("<br>")
+        assert with_bytes.decode([ids]) == [text]
+
+
+def test_text_that_looks_like_a_byte_is_text(with_bytes: Vocabulary):
+    (ids,) = with_bytes.encode(["<0x0A>"])
+    assert with_bytes.names.index("<0x0A>") not in ids
+    assert with_bytes.decode([ids]) == ["<0x0A>"]
 
 
 @pytest.mark.parametrize("ending", BREAKS)
@@ -160,63 +174,6 @@ def test_symbols_that_were_never_seen_are_text_too():
         assert not {PAD, BOS, EOS} & set(ids)
 
 
-@pytest.fixture(scope="module", params=[True, False])
-def tagged_sides(request: pytest.FixtureRequest) -> Vocabularies:
-    """Vocabularies with tags, of a text that has their names and looks in it."""
-    lines = ["\ue0f4de is \ue0f4de", "<2de> is <2de>", *ENGLISH]
-    config = VocabularyConfig(size=66, joint=request.param)
-    return train_vocabularies(lines, GERMAN + lines, config, ["fr", "de", "pt-BR"])
-
-
-def test_tags_have_ids_of_their_own(tagged_sides: Vocabularies):
-    for vocabulary in tagged_sides:
-        assert vocabulary.tags == {"de": 4, "fr": 5, "pt-BR": 6}
-        assert vocabulary.control == range(7)
-        assert vocabulary.tag("fr") == 5
-        assert vocabulary.pieces([6, UNK]) == ["<2pt-BR>", "<unk>"]
-        assert len(vocabulary) == 66
-        with pytest.raises(UserError, match="language 'it'; it has tags for de, fr, pt-BR"):
-            vocabulary.tag("it")
-
-
-def test_no_text_has_a_tag_and_no_tag_gives_text(tagged_sides: Vocabularies):
-    texts = ["<2de>", "\ue0f4de", "is \ue0f4fr", "the <2de> clock", "<2fr> \ue0f4", *SYMBOLS]
-    for vocabulary in tagged_sides:
-        for ids in vocabulary.encode(texts):
-            assert not set(ids) & (set(vocabulary.control) - {UNK})
-        assert vocabulary.decode(vocabulary.encode(["<2de>"])) == ["<2de>"]
-        (clock,) = vocabulary.encode(["the clock"])
-        assert vocabulary.decode([[4, *clock], [*clock, 6], [5]]) == ["the clock", "the clock", ""]
-        assert [vocabulary.surfaces[number] for number in vocabulary.control] == [""] * 7
-
-
-def test_vocabularies_without_tags(vocabulary: Vocabulary):
-    assert (vocabulary.tags, vocabulary.control) == ({}, range(NUM_SPECIAL))
-    with pytest.raises(UserError, match="no tag for the target language 'de', or for any other"):
-        vocabulary.tag("de")
-
-
-def test_tags_are_known_by_their_language_in_another_vocabulary():
-    one, other = (
-        train_vocabularies(ENGLISH, GERMAN, VocabularyConfig(size=SIZE + 10), tags).source
-        for tags in (["de", "fr"], ["fr", "it"])
-    )
-    shared = shared_pieces(one, other)
-    assert shared[other.tag("fr")] == one.tag("fr")
-    assert other.tag("it") not in shared
-
-
-@pytest.mark.parametrize("algorithm", ["unigram", "bpe"])
-def test_the_named_size_counts_the_tags(algorithm: Literal["unigram", "bpe"]):
-    def learn_tagged(size: int) -> Vocabularies:
-        config = VocabularyConfig(size=size, algorithm=algorithm)
-        return train_vocabularies(ENGLISH, GERMAN, config, ["de", "fr", "it"])
-
-    with pytest.raises(DataError) as error:
-        learn_tagged(8000)
-    assert len(learn_tagged(named_size(error)).source) == named_size(error)
-
-
 def test_joint_and_separate():
     joint = learn(ENGLISH, GERMAN, size=SIZE)
     assert joint.joint
@@ -256,53 +213,6 @@ def test_normalization_changes_text_only_where_it_is_asked_for():
     lines = [*ENGLISH, "ﬁve… ﬁve…"]
     assert there_and_back(learn_one(lines), "ﬁve…") == "ﬁve…"
     assert there_and_back(learn_one(lines, normalization="nfkc"), "ﬁve…") == "five..."
-
-
-def named_size(error: pytest.ExceptionInfo[DataError]) -> int:
-    """The size that the message says to write."""
-    match = re.search(r"write vocabulary\.size=(\d+)$", str(error.value))
-    assert match, error.value
-    return int(match[1])
-
-
-@pytest.mark.parametrize("size", [5, 8000])
-@pytest.mark.parametrize("joint", [True, False])
-@pytest.mark.parametrize("algorithm", ["unigram", "bpe"])
-def test_a_size_that_the_text_cannot_support(algorithm: str, joint: bool, size: int):
-    with pytest.raises(DataError) as error:
-        learn(ENGLISH, GERMAN, size=size, algorithm=algorithm, joint=joint)
-    extreme = "smallest" if size == 5 else "largest"
-    assert f"`vocabulary.size` is {size}, but the {extreme} " in str(error.value)
-    assert f" {algorithm} vocabulary that " in str(error.value)
-    assert ("the " + extreme + " joint " in str(error.value)) == joint
-    named = named_size(error)
-    learnt = learn(ENGLISH, GERMAN, size=named, algorithm=algorithm, joint=joint)
-    assert [len(vocabulary) for vocabulary in learnt] == [named, named]
-    beyond = named - 1 if size == 5 else named + 1
-    with pytest.raises(DataError):
-        learn(ENGLISH, GERMAN, size=beyond, algorithm=algorithm, joint=joint)
-
-
-@pytest.mark.parametrize("size", [5, 8000])
-@pytest.mark.parametrize("algorithm", ["unigram", "bpe"])
-def test_the_named_size_suits_unlike_sides(algorithm: str, size: int):
-    for sides in ([ENGLISH, GERMAN[:20]], [ENGLISH[:20], GERMAN]):
-        with pytest.raises(DataError) as error:
-            learn(*sides, size=size, algorithm=algorithm, joint=False)
-        named = named_size(error)
-        learnt = learn(*sides, size=named, algorithm=algorithm, joint=False)
-        assert [len(vocabulary) for vocabulary in learnt] == [named, named]
-
-
-@pytest.mark.parametrize("size", [5, 40, 8000])
-@pytest.mark.parametrize("algorithm", ["unigram", "bpe"])
-def test_sides_that_no_size_suits(algorithm: str, size: int):
-    few, many = ["a b"] * 20, [chr(0x4E00 + number) * 2 for number in range(80)]
-    for sides in ([few, many], [many, few]):
-        with pytest.raises(DataError, match=r"no `vocabulary.size` suits both sides") as error:
-            learn(*sides, size=size, algorithm=algorithm, joint=False)
-        assert str(error.value).endswith("write vocabulary.joint=true")
-    assert learn(few, many, size=87, algorithm=algorithm).joint
 
 
 @pytest.mark.parametrize("lines", [[], [""], [BYTE_ORDER_MARK]])
