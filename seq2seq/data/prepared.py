@@ -1,6 +1,6 @@
 """The data folder as training and evaluation read it: manifest, vocabularies, mapped ids."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,13 +10,15 @@ import pyarrow
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from seq2seq.data.corpus import Split
+from seq2seq.data.overlap import Overlap
 from seq2seq.errors import DataError
 from seq2seq.vocabulary import Vocabularies
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 Ids = numpy.typing.NDArray[numpy.integer[Any]]
+Integers = numpy.typing.NDArray[numpy.integer[Any]]
 
 
 def split_path(folder: Path, split: Split) -> Path:
@@ -33,6 +35,23 @@ class SplitCounts(BaseModel):
     source_pieces: int = 0
     target_pieces: int = 0
     removed: dict[str, int] = {}
+    """Training pairs by the rule that left them out."""
+    examples: dict[str, tuple[tuple[str, str], ...]] = {}
+    """Some of these."""
+    microseconds: dict[str, float] = {}
+    """That each rule took for a pair, on one CPU."""
+
+
+class PreparedPart(BaseModel):
+    """A corpus of the mix, or the only one, whose training pairs lie together."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    source: str
+    target: str
+    pairs: int
+    """Of the training set."""
 
 
 class Manifest(BaseModel):
@@ -47,6 +66,8 @@ class Manifest(BaseModel):
     settings: dict[str, Any]
     origin: dict[str, str]
     splits: dict[Split, SplitCounts]
+    parts: tuple[PreparedPart, ...] = ()
+    overlaps: tuple[Overlap, ...] = ()
     fingerprint: str
 
     def save(self, folder: Path) -> None:
@@ -85,6 +106,19 @@ class Manifest(BaseModel):
         return ", ".join(parts) + (f"; left out of training: {left_out}" if left_out else "")
 
 
+class FlatIds(NamedTuple):
+    """Sentences, one after the other."""
+
+    ids: Ids
+    lengths: numpy.typing.NDArray[numpy.int64]
+
+    @staticmethod
+    def of(sentences: Sequence[Ids]) -> "FlatIds":
+        """Put sentences, at least one, into one array."""
+        lengths = numpy.fromiter(map(len, sentences), numpy.int64, len(sentences))
+        return FlatIds(numpy.concatenate(sentences), lengths)
+
+
 class Sentences(Sequence[Ids]):
     """One column of ids, memory-mapped: nothing is read before it is asked for."""
 
@@ -110,6 +144,24 @@ class Sentences(Sequence[Ids]):
         row = index - self._starts[chunk]
         start, end = self._offsets[chunk][row : row + 2]
         return self._ids[chunk][start:end]
+
+    def lengths_of(self, examples: Integers) -> numpy.typing.NDArray[numpy.int64]:
+        """The number of ids of some sentences; only theirs are read."""
+        found = [end - start for _, start, end in self._places(examples)]
+        return numpy.array(found, dtype=numpy.int64)
+
+    def gather(self, examples: Integers) -> FlatIds:
+        """Read some sentences, at least one."""
+        found = [self._ids[chunk][start:end] for chunk, start, end in self._places(examples)]
+        return FlatIds.of(found)
+
+    def _places(self, examples: Integers) -> Iterator[tuple[int, int, int]]:
+        """Find sentences: the chunk, and where they start and end in it."""
+        chunks = numpy.searchsorted(self._starts, examples, side="right") - 1
+        rows = examples - self._starts[chunks]
+        for chunk, row in zip(chunks.tolist(), rows.tolist(), strict=True):
+            offsets = self._offsets[chunk]
+            yield chunk, int(offsets[row]), int(offsets[row + 1])
 
 
 class PreparedSplit(NamedTuple):
@@ -156,6 +208,12 @@ class PreparedData(NamedTuple):
         """Read the raw text of the validation or the test set."""
         table = _table(self.folder, split)
         return PreparedText(table["source_text"].to_pylist(), table["target_text"].to_pylist())
+
+    def directions(self, split: Split) -> list[tuple[str, str]]:
+        """Say from which language into which each pair of the validation or the test set goes."""
+        parts = self.manifest.parts
+        numbers = _table(self.folder, split)["part"].to_pylist()
+        return [(parts[number].source, parts[number].target) for number in numbers]
 
 
 def _table(folder: Path, split: Split) -> Any:

@@ -418,3 +418,92 @@ def test_text_from_windows_makes_the_same_folder(
     assert ids(config.data.folder, "train") == clean_ids
     assert dirty.fingerprint == clean.fingerprint
     assert dirty.origin != clean.origin
+
+
+def part_of(folder: Path, name: str, pairs: Pairs, **settings: Any) -> dict[str, Any]:
+    """A part of a mix whose training and validation sets have these pairs."""
+    path = folder / f"{name}.tsv"
+    rows = [f"{source}\t{target}\n" for source, target in pairs]
+    path.write_text("en\tde\n" + "".join(rows), encoding="utf-8")
+    corpus = {"kind": "table", "train": str(path), "validation": str(path)}
+    columns = {"source_column": "en", "target_column": "de"}
+    return {"corpus": {**corpus, **columns}, **settings}
+
+
+@pytest.fixture
+def mixed(make_config: MakeConfig, pairs: Pairs, tmp_path: Path) -> Callable[..., Config]:
+    """A mix of a corpus in text files, limited, and a table with another target language."""
+
+    def make(**changes: dict[str, Any]) -> Config:
+        plain = make_config(pairs[:20], validation=pairs[:5], test=pairs[:3])
+        second = part_of(tmp_path, "words", [*pairs[20:30], ("", "leer")], target="x-de")
+        first = {"corpus": plain.data.corpus.model_dump(mode="json"), "limit": 15}
+        parts = {"lines": first, "words": second}
+        for name, change in changes.items():
+            parts[name] |= change
+        data = {"tags": True, "corpus": {"kind": "mix", "parts": parts}}
+        return with_settings(plain, data=data)
+
+    return make
+
+
+def test_parts_of_a_mix_lie_one_after_another(mixed: Callable[..., Config], pairs: Pairs):
+    config = mixed()
+    manifest = prepare(config)
+    assert manifest == Manifest.load(config.data.folder)
+    assert [tuple(part.model_dump().values()) for part in manifest.parts] == [
+        ("lines", "en", "de", 15),
+        ("words", "en", "x-de", 10),
+    ]
+    assert manifest.splits["train"].pairs == 25
+    assert manifest.splits["train"].removed == {"empty": 1}
+    assert len(manifest.origin) == 7
+    data = PreparedData.open(config.data.folder)
+    vocabulary = data.vocabularies.source
+    encoded = ids(config.data.folder, "train")
+    texts = [source for source, _ in pairs[:15] + pairs[20:30]]
+    assert vocabulary.decode(encoded["source"]) == texts
+    tags = [vocabulary.tag("de")] * 15 + [vocabulary.tag("x-de")] * 10
+    assert [sentence[0] for sentence in encoded["source"]] == tags
+    assert not any({*tags} & {*sentence} for sentence in encoded["target"])
+    assert not any({*tags} & {*sentence[1:]} for sentence in encoded["source"])
+    held_out = [target for _, target in pairs[:5] + pairs[20:30]]
+    assert data.text("validation").target == [*held_out, "leer"]
+    assert data.directions("validation") == [("en", "de")] * 5 + [("en", "x-de")] * 11
+    assert data.directions("test") == [("en", "de")] * 3
+
+
+def test_an_ordinary_corpus_is_one_part(make_config: MakeConfig, pairs: Pairs):
+    config = make_config()
+    (part,) = prepare(config).parts
+    assert tuple(part.model_dump().values()) == ("", "en", "de", len(pairs))
+    assert PreparedData.open(config.data.folder).directions("validation") == [("en", "de")] * 5
+
+
+def test_other_weights_need_no_other_data_folder(mixed: Callable[..., Config]):
+    config = mixed()
+    prepare(config)
+    with unchanged(config.data.folder):
+        prepare(mixed(words={"weight": 5.0}))
+        with pytest.raises(DataError, match=r"data\.corpus\.parts\.lines\.limit was 15, is 14"):
+            prepare(mixed(lines={"limit": 14}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": "nowhere.tsv"}, r"parts\.words: nowhere\.tsv can't be read: No such file"),
+        ({"source_column": "english"}, r"parts\.words: .*words\.tsv has no column 'english'; its"),
+        ({"train": "{folder}/empty.tsv"}, r"parts\.words has no pair in its train set"),
+    ],
+)
+def test_parts_of_which_one_cannot_be_used(
+    mixed: Callable[..., Config], tmp_path: Path, change: dict[str, Any], message: str
+):
+    (tmp_path / "empty.tsv").write_text("en\tde\n")
+    corpus = mixed().data.model_dump(mode="json")["corpus"]["parts"]["words"]["corpus"]
+    changed = {key: value.format(folder=tmp_path) for key, value in change.items()}
+    config = mixed(words={"corpus": corpus | changed})
+    with pytest.raises(DataError, match=message):
+        prepare(config)
+    assert not config.data.folder.exists()
