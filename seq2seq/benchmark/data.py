@@ -19,17 +19,15 @@ from seq2seq.benchmark.batching import (
     their_batching,
 )
 from seq2seq.benchmark.comparison import Measured, Row, Table, machine, rows_of, take_in_turn
-from seq2seq.benchmark.simulation import simulate, simulated
+from seq2seq.benchmark.simulation import AT_ONCE, plan_simulated, simulate, simulated_steps
 from seq2seq.config import Config
 from seq2seq.data.loader import Position, StepDataset, step_loader
 from seq2seq.data.plan import Lengths
-from seq2seq.data.plan_files import PlanFiles
 from seq2seq.data.prepare import prepare
 from seq2seq.data.prepared import Ids, PreparedData
 from seq2seq.parallel.place import Place
 from seq2seq.training.parts import new_steps
 
-_AT_ONCE = 4096  # positions of a micro-batch, where the GPU's memory would decide
 _COMPARED = 10**6  # pairs that other toolkits' rules are tried on
 _COLLATED = 200  # micro-batches whose ids are collated without a loader
 _RANDOM = 20  # steps that are looked up at random
@@ -57,42 +55,19 @@ def measure_plan(pairs: int, tokens_per_step: int) -> Planned:
         folder = Path(name)
         simulate(folder, pairs)
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-            made = process.submit(_plan_simulated, folder, tokens_per_step).result()
+            made = process.submit(plan_simulated, folder, tokens_per_step).result()
         began = time.perf_counter()
-        steps = _simulated_steps(folder, tokens_per_step)
+        steps = simulated_steps(folder, tokens_per_step)
         _ = steps[Position()]
         first = time.perf_counter() - began
         others = numpy.random.default_rng(1).integers(0, steps.epoch_length(0), _RANDOM)
         return Planned(*made, first, max(_time_step(steps, number) for number in others.tolist()))
 
 
-def _plan_simulated(folder: Path, tokens_per_step: int) -> tuple[float, int]:
-    steps = _simulated_steps(folder, tokens_per_step)
-    began = time.perf_counter()
-    steps.epoch_length(0)
-    return time.perf_counter() - began, _peak_memory()
-
-
-def _simulated_steps(folder: Path, tokens_per_step: int) -> StepDataset:
-    return StepDataset(
-        simulated(folder),
-        seed=1,
-        tokens_per_step=tokens_per_step,
-        tokens_per_device=_AT_ONCE,
-        files=PlanFiles(folder / "plans", "node", least=0),
-    )
-
-
 def _time_step(steps: StepDataset, number: int) -> float:
     began = time.perf_counter()
     _ = steps[Position(0, number)]
     return time.perf_counter() - began
-
-
-def _peak_memory() -> int:
-    """The most bytes this process has had; what `getrusage` tells goes back to its parent's."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 class Sample(NamedTuple):
@@ -174,7 +149,7 @@ def measure_data(
     prepare(config)
     data = PreparedData.open(config.data.folder)
     at_once = config.training.tokens_per_device
-    at_once = _AT_ONCE if at_once == "auto" else at_once
+    at_once = AT_ONCE if at_once == "auto" else at_once
     steps = new_steps(config, data, Place()).cut_for(at_once)
     planned = measure_plan(pairs, config.training.tokens_per_step)
     batches = _some_batches(steps, data)

@@ -1,19 +1,36 @@
 """A corpus of any size that is not there: lengths as translations have them, ids all the same."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pyarrow
 
+from seq2seq.data.loader import StepDataset
+from seq2seq.data.plan_files import PlanFiles
 from seq2seq.data.prepared import PreparedSplit, Sentences
+from seq2seq.errors import UserError
 
 _PIECE = 2**22  # pairs of a chunk
 _LONGEST = 200
+AT_ONCE = 4096
+"""Positions of a micro-batch, where no config says how many."""
 
 
 def simulate(folder: Path, pairs: int) -> None:
-    """Write the places of the ids of so many pairs, of 22 to 24 pieces in the mean."""
+    """Write the places of the ids of so many pairs, of 22 to 24 pieces in the mean.
+
+    Raises:
+        UserError: they can't be written.
+    """
+    try:
+        _write(folder, pairs)
+    except OSError as error:
+        raise UserError(f"{folder} can't be written: {error.strerror}") from error
+
+
+def _write(folder: Path, pairs: int) -> None:
     random = numpy.random.default_rng(1)
     files = [(folder / f"{side}.offsets").open("wb") for side in ("source", "target")]
     longest = 0
@@ -45,3 +62,28 @@ def _side(path: Path, ids: Any) -> Sentences:
         for start in starts
     ]
     return Sentences(pyarrow.chunked_array(chunks))
+
+
+def plan_simulated(folder: Path, tokens_per_step: int) -> tuple[float, int]:
+    """Plan an epoch of what `simulate` has written; the seconds, and the process's most bytes."""
+    steps = simulated_steps(folder, tokens_per_step)
+    began = time.perf_counter()
+    steps.epoch_length(0)
+    return time.perf_counter() - began, _peak_memory()
+
+
+def simulated_steps(folder: Path, tokens_per_step: int) -> StepDataset:
+    """Give the steps of what `simulate` has written; their plans are in files beside it."""
+    return StepDataset(
+        simulated(folder),
+        seed=1,
+        tokens_per_step=max(tokens_per_step, _LONGEST + 1),
+        tokens_per_device=AT_ONCE,
+        files=PlanFiles(folder / "plans", "node", least=0),
+    )
+
+
+def _peak_memory() -> int:
+    """The most bytes this process has had; what `getrusage` tells goes back to its parent's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
