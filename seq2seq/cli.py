@@ -111,6 +111,13 @@ def prepare(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a data folder that is there.")
     ] = False,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            help="Show the pairs that a rule, such as ratio, has left out of the data folder.",
+            metavar="RULE",
+        ),
+    ] = None,
 ) -> None:
     """Make the data folder: vocabulary, ids, manifest.
 
@@ -118,8 +125,14 @@ def prepare(
     """
     from seq2seq.config_file import load_config
     from seq2seq.data.prepare import prepare as run
+    from seq2seq.data.removed import explain as show
+    from seq2seq.data.removed import show_removed
 
-    run(load_config(config, overrides or ()), overwrite=overwrite)
+    settings = load_config(config, overrides or ())
+    if explain is not None:
+        show(settings.data.folder, explain)
+    else:
+        show_removed(settings.data.folder, run(settings, overwrite=overwrite))
 
 
 @app.command()

@@ -2,40 +2,53 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
-from seq2seq.terminal import say
-from seq2seq.vocabulary import Vocabularies, Vocabulary, normalize
+from seq2seq.vocabulary import Vocabulary, normalize
 
 _MOST_SHOWN = 20
 
 
-def say_what_is_unknown(
-    vocabularies: Vocabularies, source: Iterable[str], target: Iterable[str]
-) -> None:
-    """Tell of each side of the training text which characters are unknown, and their share."""
-    unknown = [
-        *_unknown(vocabularies.source, source, "source"),
-        *_unknown(vocabularies.target, target, "target"),
-    ]
-    for line in unknown or ["the vocabulary knows every character of the text"]:
-        say(line)
+class Characters(NamedTuple):
+    """The characters of a text."""
+
+    number: int = 0
+    unknown: Mapping[str, int] = {}
+    """How often those come that a vocabulary doesn't know."""
+
+    def with_more(self, other: "Characters") -> "Characters":
+        """Add those of another text."""
+        unknown = Counter(self.unknown) + Counter(other.unknown)
+        return Characters(self.number + other.number, unknown)
+
+    @property
+    def share(self) -> float:
+        """The share that is unknown."""
+        return sum(self.unknown.values()) / max(1, self.number)
 
 
-def _unknown(vocabulary: Vocabulary, lines: Iterable[str], name: str) -> Iterator[str]:
+def unknown_in(vocabulary: Vocabulary, texts: Iterable[str]) -> dict[str, int]:
+    """Count the characters of texts that a vocabulary doesn't know."""
     counts: Counter[str] = Counter()
-    for line in lines:
-        counts.update(normalize(line))
-    unknown = {letter: counts[letter] for letter in counts if not vocabulary.knows(letter)}
-    if not unknown:
-        return
-    commonest = sorted(unknown, key=lambda letter: (-unknown[letter], letter))
-    shown = [_shown(letter) for letter in commonest[:_MOST_SHOWN]]
-    if len(unknown) > _MOST_SHOWN:
-        shown.append("…")
-    number = f"{len(unknown):,} character{'s' if len(unknown) > 1 else ''}"
-    share = _percent(sum(unknown.values()) / counts.total())
-    yield f"unknown to the vocabulary: {' '.join(shown)} ({number}, {share} of the {name} text)"
+    for text in texts:
+        counts.update(normalize(text))
+    return {letter: counts[letter] for letter in counts if not vocabulary.knows(letter)}
+
+
+def told(source: Characters, target: Characters) -> Iterator[str]:
+    """Tell of each side which characters are unknown, and their share."""
+    if not source.unknown and not target.unknown:
+        yield "the vocabulary knows every character of the text"
+    for name, side in (("source", source), ("target", target)):
+        if side.unknown:
+            commonest = sorted(side.unknown, key=lambda letter: (-side.unknown[letter], letter))
+            shown = [_shown(letter) for letter in commonest[:_MOST_SHOWN]]
+            if len(commonest) > _MOST_SHOWN:
+                shown.append("…")
+            number = f"{len(commonest):,} character{'s' if len(commonest) > 1 else ''}"
+            share = f"{_percent(side.share)} of the {name} text"
+            yield f"unknown to the vocabulary: {' '.join(shown)} ({number}, {share})"
 
 
 def _percent(share: float) -> str:

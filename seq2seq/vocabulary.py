@@ -27,6 +27,8 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 def unbroken(text: str) -> str:
     """Leave out byte order marks, and make a space of all that ends a line."""
+    if text.isprintable():  # quick to tell, and most text is
+        return text
     return _BREAKS.sub(" ", text.replace(_BYTE_ORDER_MARK, ""))
 
 
@@ -67,7 +69,8 @@ class Vocabulary:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Turn lines of text into ids, without any special ones but `UNK`."""
-        return self._api.encode([normalize(text) for text in texts], out_type=int)
+        # More threads gain little here, and much where several processes encode.
+        return self._api.encode([*map(normalize, texts)], out_type=int, num_threads=1)
 
     def decode(self, sentences: Sequence[Sequence[int]]) -> list[str]:
         """Turn ids into a line of text each; special ids but `UNK` leave nothing."""

@@ -1,4 +1,4 @@
-"""Vocabularies are learnt from the training text, or from lines that are drawn from it."""
+"""Vocabularies are learnt from the training text, or from what is drawn from it."""
 
 import math
 import random
@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from itertools import islice
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import sentencepiece
 
 from seq2seq.config import VocabularyConfig
 from seq2seq.errors import DataError
 from seq2seq.terminal import say
-from seq2seq.unknown_characters import say_what_is_unknown
 from seq2seq.vocabulary import (
     BOS,
     EOS,
@@ -27,10 +26,11 @@ from seq2seq.vocabulary import (
 )
 
 _MULTIPLE = 8  # of which GPUs like the number of pieces to be
-_SEED = 1  # the same for all runs, which may share their data
 _MAX_BYTES = 1 << 16  # SentencePiece silently skips longer lines
 _SUPPORTED_SIZE = re.compile(r"value <= (\d+)")
 _REQUIRED_SIZE = re.compile(r"required_chars\.\s*\d+\s*vs\s*(\d+)")
+
+Line = TypeVar("Line")
 
 
 def train_vocabularies(
@@ -39,32 +39,26 @@ def train_vocabularies(
     config: VocabularyConfig,
     tags: Sequence[str] = (),
 ) -> Vocabularies:
-    """Learn the vocabularies from the two sides of the training text, and say what they don't know.
+    """Learn the vocabularies from the two sides of some text.
 
     Args:
-        source: one side; no more of it is kept than `config.sample` lines.
-        target: the other side, as many lines.
+        source: lines of one side.
+        target: lines of the other side.
         config: what they are to be.
         tags: target languages that get a tag, in each vocabulary.
 
     Raises:
         DataError: the text can't support the size; the message names one that works for both.
     """
-    # The same seed for both, so that pairs are drawn.
-    drawn = {
-        name: [normalize(line) for line in draw(lines, config.sample, _SEED)]
-        for name, lines in (("source", source), ("target", target))
-    }
-    _say_what_is_too_long(drawn)
-    texts = {"joint": drawn["source"] + drawn["target"]} if config.joint else drawn
+    sides = {"source": [*map(normalize, source)], "target": [*map(normalize, target)]}
+    _say_what_is_too_long(sides)
+    texts = {"joint": sides["source"] + sides["target"]} if config.joint else sides
     models = _Learner(config, tags).models(texts)
     learnt = {name: Vocabulary(model) for name, model in models.items()}
-    vocabularies = Vocabularies(*(learnt.get("joint") or learnt[side] for side in drawn))
-    say_what_is_unknown(vocabularies, drawn["source"], drawn["target"])
-    return vocabularies
+    return Vocabularies(*(learnt.get("joint") or learnt[side] for side in sides))
 
 
-def draw(lines: Iterable[str], number: int, seed: int) -> list[str]:
+def draw(lines: Iterable[Line], number: int, seed: int = 1) -> list[Line]:
     """Draw lines, each as likely as any other, in one pass; all where there are no more.
 
     Which ones depends on the seed and on how many there are. Li, "Reservoir-Sampling Algorithms of

@@ -22,7 +22,22 @@ from seq2seq.vocabulary import blank
 Pair = tuple[str, str]
 Rule = Callable[[str, str], bool]
 
-_EXAMPLES = 3  # of each rule that are kept
+RULES = {
+    "characters": "a side has more characters than data.cleaning.characters",
+    "empty": "a side has nothing to see, or the vocabulary makes nothing of it",
+    "ratio": "a side has more than data.cleaning.ratio times the characters of the other, and 20",
+    "identical": "both sides are the same text of data.cleaning.identical words or more",
+    "repeats": "a character comes more than data.cleaning.repeats times in a row",
+    "broken": "a side has signs that stand for lost ones, or of private use",
+    "markup": "one side has other HTML or XML tags and entities than the other",
+    "scripts": "fewer of a side's letters than data.cleaning.scripts are in its language's scripts",
+    "too_long": "a side has more pieces than data.max_length",
+    "overlap": "the pair is in the validation or the test set, too, or nearly",
+    "duplicates": "the pair has come before (data.cleaning.duplicates)",
+}
+"""What each says of a pair that it leaves out, in the order in which they are asked."""
+
+_EXAMPLES = 100  # of each rule that are kept
 _MOST_SHOWN = 200  # characters of a side of an example
 _SLACK = 20  # characters that no ratio counts: short texts differ more
 

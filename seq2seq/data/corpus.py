@@ -25,7 +25,7 @@ from seq2seq.config import (
 )
 from seq2seq.data.rows import Side, Sides, needed_columns, pairs_of
 from seq2seq.data.tables import read_table
-from seq2seq.data.text_files import Pairs, read_parallel
+from seq2seq.data.text_files import Pairs, count_lines, read_parallel
 from seq2seq.data.tmx import read_tmx
 from seq2seq.errors import DataError
 
@@ -48,6 +48,10 @@ class Corpus(Protocol):
         Raises:
             DataError: the text can't be read, or isn't parallel.
         """
+        ...
+
+    def count(self, split: Split) -> int | None:
+        """Count the pairs of a split, where that is quicker than to read them; else none."""
         ...
 
     def origin(self) -> dict[str, str]:
@@ -114,6 +118,9 @@ class _Named:
         except DataError as error:
             raise DataError(f"data.corpus.parts.{self._name}: {error}") from error
 
+    def count(self, split: Split) -> int | None:
+        return self._corpus.count(split)
+
     def origin(self) -> dict[str, str]:
         return self._corpus.origin()
 
@@ -145,6 +152,9 @@ class _Sample:
     def pairs(self, split: Split) -> Pairs:
         return iter(self._splits[split])
 
+    def count(self, split: Split) -> int:
+        return len(self._splits[split])
+
     def origin(self) -> dict[str, str]:
         return {}
 
@@ -169,6 +179,11 @@ class _Text:
             )
         return chain.from_iterable(map(read_parallel, sources, targets))
 
+    def count(self, split: Split) -> int:
+        patterns = self._files[split]
+        assert patterns is not None
+        return sum(map(count_lines, _existing_files(patterns[0])))
+
     def origin(self) -> dict[str, str]:
         return _origin(self._files.values())
 
@@ -190,6 +205,9 @@ class _Files:
     def pairs(self, split: Split) -> Pairs:
         for path in chain.from_iterable(map(_existing_files, self._files[split])):
             yield from self._read(path)
+
+    def count(self, split: Split) -> int | None:
+        return None
 
     def origin(self) -> dict[str, str]:
         return _origin(self._files.values())
@@ -226,6 +244,9 @@ class _Hub:
             columns = needed_columns(rows.column_names, sides, name)
             rows = rows.select_columns(columns)
         return pairs_of(_arriving(rows, name) if corpus.streaming else rows, sides, name)
+
+    def count(self, split: Split) -> int | None:
+        return None
 
     def origin(self) -> dict[str, str]:
         corpus, folder = self._corpus, Path(self._corpus.name)

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,7 +19,8 @@ import pyarrow
 
 from seq2seq.data.cleaning import Cleaner, Pair
 from seq2seq.data.repetition import Digests, near_digests, pair_digests
-from seq2seq.vocabulary import Vocabularies, Vocabulary, tagged
+from seq2seq.unknown_characters import Characters, unknown_in
+from seq2seq.vocabulary import UNK, Vocabularies, Vocabulary, tagged
 
 _ALONE = 4  # chunks; to start workers takes as long
 
@@ -63,7 +65,9 @@ class Encoded(NamedTuple):
     removed: dict[str, list[Pair]]
     """By rule."""
     seconds: dict[str, float]
-    """Of each rule."""
+    """Of each rule, and of what is looked for."""
+    characters: tuple[Characters, Characters]
+    """Of source and target."""
     digests: Digests | None
     """Of each pair, where duplicates are looked for."""
     near: Digests | None
@@ -100,6 +104,7 @@ class Encoder:
     def __call__(self, chunk: Chunk) -> Encoded:
         """Clean and encode."""
         numbers, pairs, removed, seconds = self._cleaner.clean(chunk)
+        began = time.perf_counter()
         sources, targets = self._vocabularies.source, self._vocabularies.target
         source = as_ids(sources, tagged(sources.encode([pair[0] for pair in pairs]), self._tag))
         target = as_ids(targets, targets.encode([pair[1] for pair in pairs]))
@@ -113,11 +118,27 @@ class Encoder:
         if not fit.all():
             pairs = [pairs[place] for place in numpy.flatnonzero(fit)]
             source, target, numbers = source.chosen(fit), target.chosen(fit), numbers[fit]
-        near = near_digests(pairs) if self._looks_for_near else None
+        characters = (
+            _characters(sources, [pair[0] for pair in pairs], source),
+            _characters(targets, [pair[1] for pair in pairs], target),
+        )
+        encoded = time.perf_counter()
         digests = pair_digests(pairs) if self._duplicates == "exact" else None
+        found = time.perf_counter()
+        near = near_digests(pairs) if self._looks_for_near else None
         if near is not None and self._duplicates == "near":
             digests = near[:, 1]
-        return Encoded(numbers, source, target, removed, seconds, digests, near)
+        seconds |= {"encoding": encoded - began, "duplicates": found - encoded}
+        seconds["overlap"] = time.perf_counter() - found
+        return Encoded(numbers, source, target, removed, seconds, characters, digests, near)
+
+
+def _characters(vocabulary: Vocabulary, texts: Sequence[str], encoded: Ids) -> Characters:
+    """Count the characters of texts, and those that are unknown."""
+    ends = numpy.cumsum(encoded.lengths)
+    rows = numpy.searchsorted(ends, numpy.flatnonzero(encoded.ids == UNK), side="right")
+    unknown = unknown_in(vocabulary, map(texts.__getitem__, numpy.unique(rows).tolist()))
+    return Characters(sum(map(len, texts)), unknown)
 
 
 def in_order(

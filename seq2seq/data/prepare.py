@@ -6,10 +6,11 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import reduce
-from itertools import chain, islice
+from itertools import chain, groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,23 @@ import pyarrow
 from seq2seq import __version__
 from seq2seq.claims import Claims
 from seq2seq.config import Config, SampleCorpus, VocabularyConfig, VocabularyFiles
-from seq2seq.data.cleaning import Cleaner, Examples, Pair, add_times
+from seq2seq.data.cleaning import RULES, Cleaner, Examples, Pair, add_times
 from seq2seq.data.corpus import SPLITS, CorpusPart, Split, open_corpora
 from seq2seq.data.encoding import Encoder, as_ids
 from seq2seq.data.given_vocabularies import given_vocabularies
 from seq2seq.data.overlap import Found, HeldOut, Overlap
 from seq2seq.data.prepared import FORMAT, Manifest, PreparedPart, SplitCounts, split_path
-from seq2seq.data.training_set import Block, TrainingSet, chunks
+from seq2seq.data.removed import save_removed
+from seq2seq.data.training_set import Block, TrainingSet, chunks, more_characters
 from seq2seq.errors import DataError
 from seq2seq.files import clear_leftovers, whole_folder, write_whole
 from seq2seq.parallel.place import usable_cpus
 from seq2seq.terminal import Progress, say
-from seq2seq.unknown_characters import say_what_is_unknown
+from seq2seq.unknown_characters import Characters, told
 from seq2seq.vocabulary import Vocabularies, tagged
-from seq2seq.vocabulary_learning import train_vocabularies
+from seq2seq.vocabulary_learning import draw, train_vocabularies
 
+_SHOWN = 3  # examples of each rule in the manifest
 _DISK_DELAY = 30.0  # seconds until other nodes see a new folder on a shared disk
 _GIVEN_VOCABULARY = "vocabulary.digest"  # of a base's, or of files
 Numbered = dict[Split, list[tuple[int, Pair]]]  # pairs, each with its part's number
@@ -80,7 +83,6 @@ def prepare(config: Config, *, overwrite: bool = False) -> Manifest:
         with _work_folder(folder, settings, origin) as work, whole_folder(folder) as partial:
             manifest = _build(partial, work, config, corpora, settings, origin)
     say(f"{folder} is prepared: {manifest.summary()}")
-    _show_what_was_removed(manifest)
     return manifest
 
 
@@ -197,14 +199,6 @@ def _changes(
     return values
 
 
-def _show_what_was_removed(manifest: Manifest) -> None:
-    """Tell of each rule how many pairs it has removed, with one of them."""
-    counts = manifest.splits["train"]
-    for rule, number in counts.removed.items():
-        source, target = counts.examples[rule][0]
-        say(f"  {rule}: {number:,} pairs, such as '{source}' – '{target}'")
-
-
 def _say_what_is_gone(manifest: Manifest, origin: dict[str, str]) -> None:
     """Name files that the folder's text came from, where only some of them are still there."""
     gone = [file for file in manifest.origin if file not in origin]
@@ -225,17 +219,17 @@ def _build(
     say(f"reading the text ({config.data.source} → {', '.join(config.data.targets)})")
     # What is wrong with a test set is found before the long work.
     held_out: Numbered = {split: _read(corpora, split) for split in SPLITS[1:]}
-    total, vocabularies = _vocabularies(work, config, corpora)
+    vocabularies = _vocabularies(work, config, corpora)
     vocabularies.save(folder)
-    training_set = _make_training_set(work, config, corpora, vocabularies, held_out, total)
+    training_set = _make_training_set(work, config, corpora, vocabularies, held_out)
     overlaps = _refuse_overlap(config, training_set, held_out)
     training_set.save(split_path(folder, "train"))
-    counts: dict[Split, SplitCounts] = {"train": _count(training_set.blocks)}
+    removed = _removed(training_set.blocks)
+    save_removed(folder, removed)
+    counts: dict[Split, SplitCounts] = {"train": _count(training_set.blocks, removed)}
     for split, pairs in held_out.items():
         if pairs:
             counts[split] = _write(folder, split, pairs, vocabularies, _tags(config, vocabularies))
-            if not counts[split].pairs:
-                raise DataError(f"the {split} set has no pair that can be used")
     manifest = Manifest(
         format=FORMAT,
         version=__version__,
@@ -263,13 +257,39 @@ def _read(corpora: Sequence[CorpusPart], split: Split) -> list[tuple[int, Pair]]
         if part.corpus.has(split):
             before = len(texts)
             texts += [(number, pair) for pair in part.corpus.pairs(split)]
-            if part.name and len(texts) == before:
-                raise DataError(f"data.corpus.parts.{part.name} has no pair in its {split} set")
+            if len(texts) == before:
+                raise DataError(_without_pairs(part, split))
     return texts
 
 
-def _training_text(part: CorpusPart) -> Iterable[Pair]:
-    return islice(part.corpus.pairs("train"), part.limit)
+def _training_text(part: CorpusPart) -> Iterator[Pair]:
+    """Go through the training text of a part, as far as it is wanted.
+
+    Raises:
+        DataError: it can't be read, or there is none.
+    """
+    pairs = islice(part.corpus.pairs("train"), part.limit)
+    first = next(pairs, None)
+    if first is None:
+        raise DataError(_without_pairs(part, "train"))
+    return chain([first], pairs)
+
+
+def _without_pairs(part: CorpusPart, split: Split) -> str:
+    of = f" of data.corpus.parts.{part.name}" if part.name else ""
+    return f"the {split} set{of} has no pair"
+
+
+def _number_of_pairs(corpora: Sequence[CorpusPart]) -> int:
+    """Count the training pairs; 0 where that takes too long."""
+    total = 0
+    for part in corpora:
+        if part.corpus.has("train"):
+            number = part.corpus.count("train")
+            if number is None:
+                return 0
+            total += number if part.limit is None else min(number, part.limit)
+    return total
 
 
 def _cleaner(config: Config, part: CorpusPart) -> Cleaner:
@@ -282,52 +302,43 @@ def _tags(config: Config, vocabularies: Vocabularies) -> list[int | None]:
     return [vocabularies.source.tag(target) if config.data.tags else None for target in targets]
 
 
-def _vocabularies(
-    work: Path, config: Config, corpora: Sequence[CorpusPart]
-) -> tuple[int, Vocabularies]:
+def _vocabularies(work: Path, config: Config, corpora: Sequence[CorpusPart]) -> Vocabularies:
     """Take the vocabularies that there are, or learn them from the training text.
 
-    Returns:
-        The number of pairs of the training text, 0 where nobody has counted them; the vocabularies.
+    Raises:
+        DataError: the text can't be used, or can't support what is asked for.
     """
-    finished = work / "vocabularies"
-    if finished.exists():
-        return 0, Vocabularies.load(finished)
-    read, sources, targets = _clean_text(config, corpora)
     if vocabularies := given_vocabularies(config):
-        say_what_is_unknown(vocabularies, sources, targets)
-    else:
+        return vocabularies
+    finished = work / "vocabularies"
+    if not finished.exists():
         assert isinstance(config.vocabulary, VocabularyConfig)
-        say(f"learning the vocabulary from {min(len(sources), config.vocabulary.sample):,} pairs")
+        pairs = _sample(config, corpora, config.vocabulary.sample)
+        say(f"learning the vocabulary from {len(pairs):,} pairs")
+        sources, targets = ([pair[side] for pair in pairs] for side in (0, 1))
         tags = config.data.targets if config.data.tags else ()
         vocabularies = train_vocabularies(sources, targets, config.vocabulary, tags)
-    with whole_folder(finished) as partial:
-        vocabularies.save(partial)
-    return read, vocabularies
+        with whole_folder(finished) as partial:
+            vocabularies.save(partial)
+    return Vocabularies.load(finished)
 
 
-def _clean_text(config: Config, corpora: Sequence[CorpusPart]) -> tuple[int, list[str], list[str]]:
-    """Read the training text that is fit.
-
-    Returns:
-        The number of pairs, unfit ones among them; and the two sides.
+def _sample(config: Config, corpora: Sequence[CorpusPart], most: int) -> list[Pair]:
+    """Draw pairs from the training text, and take those that are fit.
 
     Raises:
-        DataError: the text can't be used, a part has none, or there is none.
+        DataError: the text can't be used, or there is none.
     """
-    read = 0
-    kept: list[Pair] = []
-    for part in corpora:
-        if part.corpus.has("train"):
-            cleaner, before = _cleaner(config, part), read
-            for chunk in chunks(_training_text(part)):
-                read += len(chunk)
-                kept += cleaner.clean(chunk).kept
-            if part.name and read == before:
-                raise DataError(f"data.corpus.parts.{part.name} has no pair in its train set")
-    if not kept:
-        raise DataError("the training corpus is empty: no pair has text on both sides")
-    return read, [source for source, _ in kept], [target for _, target in kept]
+    parts = [part for part in corpora if part.corpus.has("train")]
+    drawn = draw(((part, pair) for part in parts for pair in _training_text(part)), most)
+    pairs = list[Pair]()
+    for part, some in groupby(drawn, key=itemgetter(0)):
+        cleaner = _cleaner(config, part)
+        for chunk in chunks(pair for _, pair in some):
+            pairs += cleaner.clean(chunk).kept
+    if not pairs:
+        raise DataError("the train set has no pair that can be used")
+    return pairs
 
 
 def _make_training_set(
@@ -336,7 +347,6 @@ def _make_training_set(
     corpora: Sequence[CorpusPart],
     vocabularies: Vocabularies,
     held_out: Numbered,
-    total: int,
 ) -> TrainingSet:
     cleaning = config.data.cleaning
     removes = cleaning.overlap == "remove"
@@ -344,7 +354,7 @@ def _make_training_set(
     if training_set.blocks:
         say(f"going on after {sum(block.read for block in training_set.blocks):,} pairs")
     tags = _tags(config, vocabularies)
-    with Progress("encoding", total=total, unit="pairs") as progress:
+    with Progress("encoding", total=_number_of_pairs(corpora), unit="pairs") as progress:
         for number, part in enumerate(corpora):
             if part.corpus.has("train"):
                 encoder = Encoder(
@@ -364,6 +374,8 @@ def _make_training_set(
                 )
     if not any(block.pairs for block in training_set.blocks):
         raise DataError("the train set has no pair that can be used")
+    for line in told(*_characters(training_set.blocks)):
+        say(line)
     return training_set
 
 
@@ -374,11 +386,11 @@ def _refuse_overlap(
     found = reduce(Found.with_more, (block.held_out for block in training_set.blocks), Found())
     every = _without_numbers(held_out).overlaps(found)
     overlaps = tuple(overlap for overlap in every if overlap.number or overlap.source)
-    told = "; ".join(each.told() for each in overlaps if each.number)
-    if told and config.data.cleaning.overlap == "refuse":
+    refused = "; ".join(each.told() for each in overlaps if each.number)
+    if refused and config.data.cleaning.overlap == "refuse":
         raise DataError(
-            f"{told}: scores on them would be too good. Write data.cleaning.overlap=remove to train"
-            " without them, or tell"
+            f"{refused}: scores on them would be too good. Write data.cleaning.overlap=remove to"
+            " train without them, or tell"
         )
     for overlap in overlaps:
         say(overlap.told())
@@ -389,21 +401,33 @@ def _without_numbers(held_out: Numbered) -> HeldOut:
     return HeldOut({split: [pair for _, pair in pairs] for split, pairs in held_out.items()})
 
 
-def _count(blocks: Sequence[Block]) -> SplitCounts:
+def _characters(blocks: Sequence[Block]) -> tuple[Characters, Characters]:
+    every = (block.characters for block in blocks)
+    return reduce(more_characters, every, (Characters(), Characters()))
+
+
+def _removed(blocks: Sequence[Block]) -> dict[str, Examples]:
     removed: dict[str, Examples] = {}
+    for block in blocks:
+        for rule, examples in block.removed.items():
+            removed[rule] = removed.get(rule, Examples()).with_more(examples)
+    return {rule: removed[rule] for rule in RULES if rule in removed}
+
+
+def _count(blocks: Sequence[Block], removed: Mapping[str, Examples]) -> SplitCounts:
     seconds: dict[str, float] = {}
     for block in blocks:
         add_times(seconds, block.seconds)
-        for rule, examples in block.removed.items():
-            removed[rule] = removed.get(rule, Examples()).with_more(examples)
     read = sum(block.read for block in blocks)
+    source, target = _characters(blocks)
     return SplitCounts(
         pairs=sum(block.pairs for block in blocks),
         source_pieces=sum(block.pieces[0] for block in blocks),
         target_pieces=sum(block.pieces[1] for block in blocks),
         removed={rule: examples.number for rule, examples in removed.items()},
-        examples={rule: examples.first for rule, examples in removed.items()},
+        examples={rule: examples.first[:_SHOWN] for rule, examples in removed.items()},
         microseconds={rule: round(1e6 * taken / read, 2) for rule, taken in seconds.items()},
+        unknown=(source.share, target.share),
     )
 
 
@@ -448,7 +472,7 @@ def _write(
 def _fingerprint(folder: Path) -> str:
     """Digest everything that training reads."""
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
+    for path in sorted([*folder.glob("*.arrow"), *folder.glob("*.model")]):
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -37,9 +37,11 @@ class SplitCounts(BaseModel):
     removed: dict[str, int] = {}
     """Training pairs by the rule that left them out."""
     examples: dict[str, tuple[tuple[str, str], ...]] = {}
-    """Some of these."""
+    """Three of these."""
     microseconds: dict[str, float] = {}
     """That each rule took for a pair, on one CPU."""
+    unknown: tuple[float, float] | None = None
+    """Shares of the source's and of the target's characters that the vocabularies don't know."""
 
 
 class PreparedPart(BaseModel):

@@ -130,21 +130,34 @@ def read_lines(path: Path) -> Iterator[str]:
     Raises:
         DataError: the file is missing, unreadable, damaged, or not UTF-8 (with the line's number).
     """
-    for line in read_whole_lines(path):
-        yield line.removesuffix("\n").removesuffix("\r")
+    number = 1
+    with open_file(path) as file:
+        while lines := file.readlines(_BLOCK):  # several times as fast as one by one
+            try:
+                texts = b"".join(lines).decode("utf-8").removesuffix("\n").split("\n")
+            except UnicodeDecodeError:
+                texts = (_decoded(path, number + place, line) for place, line in enumerate(lines))
+            for place, text in enumerate(texts, start=number):
+                text = text.removesuffix("\n").removesuffix("\r")
+                yield text.removeprefix("\ufeff") if place == 1 else text
+            number += len(lines)
 
 
 def read_whole_lines(path: Path) -> Iterator[str]:
     """Go through a text file's lines as `read_lines` does, but with their ends."""
     for number, line in enumerate(read_raw_lines(path), start=1):
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path}, line {number} is not UTF-8 (byte {error.start + 1} of the line is"
-                f" 0x{line[error.start]:02x}): convert the file to UTF-8"
-            ) from error
+        text = _decoded(path, number, line)
         yield text.removeprefix("\ufeff") if number == 1 else text
+
+
+def _decoded(path: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}, line {number} is not UTF-8 (byte {error.start + 1} of the line is"
+            f" 0x{line[error.start]:02x}): convert the file to UTF-8"
+        ) from error
 
 
 def read_raw_lines(path: Path) -> Iterator[bytes]:

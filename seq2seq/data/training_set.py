@@ -19,6 +19,7 @@ from seq2seq.data.encoding import Encoded, Encoder, Ids, in_order
 from seq2seq.data.overlap import Found, HeldOut
 from seq2seq.data.repetition import Seen
 from seq2seq.files import whole_file, write_whole
+from seq2seq.unknown_characters import Characters
 
 _CHUNK = 2000  # pairs that a worker gets at a time
 _CHUNKS = 25  # of a block
@@ -43,6 +44,8 @@ class Block(BaseModel):
     """By rule."""
     seconds: dict[str, float]
     """That each rule took, over all processes."""
+    characters: tuple[Characters, Characters]
+    """Of source and target."""
     held_out: Found
 
 
@@ -100,10 +103,12 @@ class TrainingSet:
         removed: dict[str, Examples] = {}
         seconds: dict[str, float] = {}
         found, digests = Found(), [numpy.zeros(0, numpy.uint64)]
+        characters = (Characters(), Characters())
         kept: list[tuple[Ids, Ids]] = []
         for chunk, encoded in taken:
             add_up(removed, encoded.removed)
             add_times(seconds, encoded.seconds)
+            characters = more_characters(characters, encoded.characters)
             pairs = [chunk[number] for number in encoded.numbers.tolist()]
             wanted = numpy.ones(len(pairs), dtype=bool)
             if encoded.near is not None and pairs:
@@ -132,6 +137,7 @@ class TrainingSet:
             ),
             removed=removed,
             seconds=seconds,
+            characters=characters,
             held_out=found,
         )
         write_whole(self._path(".json"), block.model_dump_json().encode())  # the last of them
@@ -156,6 +162,13 @@ class TrainingSet:
                         writer.write_batch(reader.get_batch(index))
             if writer is not None:
                 writer.close()
+
+
+def more_characters(
+    first: tuple[Characters, Characters], second: tuple[Characters, Characters]
+) -> tuple[Characters, Characters]:
+    """Add up the characters of two texts, by side."""
+    return first[0].with_more(second[0]), first[1].with_more(second[1])
 
 
 def chunks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:

@@ -12,6 +12,7 @@ from seq2seq.data.loader import Position, StepDataset, step_loader
 from seq2seq.data.mix import weights
 from seq2seq.data.plan_files import PlanFiles
 from seq2seq.data.prepared import PreparedData
+from seq2seq.data.segmentation import new_segmentation
 from seq2seq.data.weights import Share
 from seq2seq.model_folder import copy_weights, new_network
 from seq2seq.parallel.group import Group
@@ -24,17 +25,21 @@ from seq2seq.training.state import RunState
 
 
 def new_steps(config: Config, data: PreparedData, place: Place) -> StepDataset:
-    """Make the steps of a process, each in one piece."""
+    """Make the steps of a process, each in one piece.
+
+    Raises:
+        DataError: the data can't be read, or its vocabularies have no such sampling.
+    """
     folder = config.data.folder
     sizes = [part.pairs for part in data.manifest.parts]
-    shares = map(Share, sizes, weights(config.data, sizes))
     return StepDataset(
         data.split("train"),
         seed=config.seed,
         tokens_per_step=config.training.tokens_per_step,
         rank=place.rank,
         world_size=place.world_size,
-        shares=tuple(shares),
+        parts=tuple(map(Share, sizes, weights(config.data, sizes))),
+        segment=new_segmentation(config.training.sampling, data.vocabularies, config.seed),
         files=PlanFiles(folder.with_name(f"{folder.name}.plans"), socket.gethostname()),
         fingerprint=data.manifest.fingerprint,
     )

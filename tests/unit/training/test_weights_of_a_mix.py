@@ -30,6 +30,7 @@ def test_an_epoch_has_each_pair_as_often_as_its_part_weighs(tmp_path: Path) -> N
                 "folder": tmp_path / "data",
                 "corpus": {"kind": "mix", "parts": parts},
                 "max_length": 50,
+                "cleaning": {"overlap": "ignore"},
             },
             "vocabulary": {"size": 30},
             "training": {"tokens_per_step": 60},
