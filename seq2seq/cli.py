@@ -484,6 +484,9 @@ def benchmark_translate(
 def benchmark_data(
     config: ConfigFile,
     overrides: Overrides = None,
+    text: Annotated[
+        int, typer.Option(help="Pairs of noisy text that are prepared; 0: none.", min=0)
+    ] = 100_000,
     pairs: Annotated[
         int, typer.Option(help="Simulated pairs, of which an epoch is planned.", min=1)
     ] = 1_000_000,
@@ -500,11 +503,12 @@ def benchmark_data(
     ] = None,
     output: Measurements = None,
 ) -> None:
-    """Measure what feeds training: the plan, padding, who meets again, the loader's tokens/s.
+    """Measure what feeds training: preparation, plan, padding, who meets again, the loader.
 
-    The data is prepared first if need be. The loader is compared with one process that puts the
-    ids of the same batches side by side with numpy; the batches with those that OpenNMT-py and
-    JoeyNMT would make of the same lengths.
+    The data is prepared first if need be. Noisy text, made of the config's, is prepared with and
+    without rules, and encoded in a plain loop. The loader is compared with one process that puts
+    the ids of the same batches side by side with numpy; the batches with those that OpenNMT-py
+    and JoeyNMT would make of the same lengths.
 
     Example: seq2seq benchmark data configs/quickstart.yaml --pairs 100000000
     """
@@ -516,7 +520,12 @@ def benchmark_data(
         from seq2seq.benchmark.data import measure_data
 
         measured = measure_data(
-            chosen, pairs=pairs, workers=workers, samples=samples, seconds=seconds
+            chosen,
+            text=text,
+            pairs=pairs,
+            workers=workers,
+            samples=samples,
+            seconds=seconds,
         )
         _conclude(measured, output, target)
 

@@ -1,4 +1,4 @@
-"""What feeds training, with a stopwatch: the plan, its batches, the loader."""
+"""What feeds training, with a stopwatch: preparation, the plan, its batches, the loader."""
 
 import tempfile
 import time
@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import cycle, islice
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import numpy
@@ -19,8 +20,10 @@ from seq2seq.benchmark.batching import (
     their_batching,
 )
 from seq2seq.benchmark.comparison import Measured, Row, Table, machine, rows_of, take_in_turn
+from seq2seq.benchmark.preparation import OFF, NoisyText, Preparation
 from seq2seq.benchmark.simulation import AT_ONCE, plan_simulated, simulate, simulated_steps
 from seq2seq.config import Config
+from seq2seq.data.corpus import open_corpora
 from seq2seq.data.loader import Position, StepDataset, step_loader
 from seq2seq.data.plan import Lengths
 from seq2seq.data.prepare import prepare
@@ -30,6 +33,8 @@ from seq2seq.training.parts import new_steps
 
 _COMPARED = 10**6  # pairs that other toolkits' rules are tried on
 _COLLATED = 200  # micro-batches whose ids are collated without a loader
+_DRAWN = 50_000  # pairs that noisy text is made of
+_HELD_OUT = 1000  # pairs that are looked for in it
 _RANDOM = 20  # steps that are looked up at random
 
 
@@ -132,12 +137,13 @@ _ROWS: dict[str, Row] = {"tokens/s": (lambda it: it.rate, ",.0f")}
 
 
 def measure_data(
-    config: Config, *, pairs: int, workers: int, samples: int, seconds: int
+    config: Config, *, text: int, pairs: int, workers: int, samples: int, seconds: int
 ) -> Measured:
-    """Measure plan, batches and loader; the data is prepared first if need be.
+    """Measure preparation, plan, batches and loader; the data is prepared first if need be.
 
     Args:
         config: of a run.
+        text: pairs of noisy text that are prepared; 0: none.
         pairs: simulated ones, of which an epoch is planned.
         workers: processes of the loader.
         samples: of the loader, and of what it is compared with.
@@ -151,6 +157,7 @@ def measure_data(
     at_once = config.training.tokens_per_device
     at_once = AT_ONCE if at_once == "auto" else at_once
     steps = new_steps(config, data, Place()).cut_for(at_once)
+    preparations = _measure_preparation(config, data, text, samples) if text else {}
     planned = measure_plan(pairs, config.training.tokens_per_step)
     batches = _some_batches(steps, data)
     takes = {
@@ -166,11 +173,58 @@ def measure_data(
         unit="tokens/s",
         record={
             "machine": machine(torch.device("cpu"), "torch", "numpy"),
+            "preparation": {
+                name: [it._asdict() for it in taken] for name, taken in preparations.items()
+            },
             "plan": {"pairs": pairs, **planned._asdict()},
             "batches": {name: it._asdict() for name, it in batching.items()},
             "loader": {name: [it._asdict() for it in taken] for name, taken in results.items()},
         },
-        tables=(_plan_table(pairs, planned), _batching_table(config, at_once, batching)),
+        tables=(
+            *(_preparation_tables(text, preparations) if text else ()),
+            _plan_table(pairs, planned),
+            _batching_table(config, at_once, batching),
+        ),
+    )
+
+
+def _measure_preparation(
+    config: Config, data: PreparedData, number: int, samples: int
+) -> dict[str, list[Preparation]]:
+    """Prepare noisy text with the vocabularies of the config's own, in turn with a plain loop."""
+    parts = [part for part in open_corpora(config.data, config.seed) if part.corpus.has("train")]
+    pairs = [*islice(parts[0].corpus.pairs("train"), _DRAWN)]
+    held_out = [*islice(zip(*data.text("validation"), strict=True), _HELD_OUT)]
+    cleaning = config.data.cleaning.model_copy(update={"overlap": "tell"})
+    with tempfile.TemporaryDirectory(prefix="seq2seq-") as name:
+        data.vocabularies.save(Path(name))
+        noisy = NoisyText(Path(name), pairs, held_out, number)
+        takes = {
+            "plain loop": noisy.loop,
+            "no rules": lambda: noisy.prepare(OFF),
+            "the config's rules": lambda: noisy.prepare(cleaning),
+        }
+        return take_in_turn(takes, samples)
+
+
+def _preparation_tables(number: int, taken: dict[str, list[Preparation]]) -> tuple[Table, Table]:
+    rows: dict[str, Row] = {
+        "pairs/s": (lambda it: it.rate, ",.0f"),
+        "most memory, MiB": (lambda it: it.memory / 2**20, ",.0f"),
+    }
+    lines = rows_of(taken, rows)
+    loop, *others = ([it.rate for it in each] for each in taken.values())
+    ratios = [[a / b for a, b in zip(other, loop, strict=True)] for other in others]
+    lines.append(["by the plain loop's", "", *(f"{median(ratio):.2f}" for ratio in ratios)])
+    title = f"preparation of {number:,} pairs of noisy text: median of {len(loop)} (range)"
+    samples = [*taken.values()][-1]
+    rules = [
+        [rule, f"{median(sample.microseconds[rule] for sample in samples):.2f}"]
+        for rule in samples[0].microseconds
+    ]
+    return (
+        Table(title, ["", *taken], lines),
+        Table("what it takes on one CPU", ["", "µs/pair"], rules),
     )
 
 

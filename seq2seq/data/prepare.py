@@ -24,7 +24,14 @@ from seq2seq.data.corpus import SPLITS, CorpusPart, Split, open_corpora
 from seq2seq.data.encoding import Encoder, as_ids
 from seq2seq.data.given_vocabularies import given_vocabularies
 from seq2seq.data.overlap import Found, HeldOut, Overlap
-from seq2seq.data.prepared import FORMAT, Manifest, PreparedPart, SplitCounts, split_path
+from seq2seq.data.prepared import (
+    FORMAT,
+    DataFolder,
+    Manifest,
+    PreparedPart,
+    SplitCounts,
+    split_path,
+)
 from seq2seq.data.removed import save_removed
 from seq2seq.data.training_set import Block, TrainingSet, chunks, more_characters
 from seq2seq.errors import DataError
@@ -65,7 +72,7 @@ def prepare(config: Config, *, overwrite: bool = False) -> Manifest:
     settings, origin = _settings(config), _origin(corpora)
 
     if overwrite and folder.exists():
-        Manifest.load(folder, any_format=True)  # refuses to replace what is no data folder
+        DataFolder.load(folder)  # refuses to replace what is no data folder
 
     def found() -> Manifest | None:
         if overwrite or not folder.exists():

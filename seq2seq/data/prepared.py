@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy
 import numpy.typing
@@ -56,13 +56,28 @@ class PreparedPart(BaseModel):
     """Of the training set."""
 
 
-class Manifest(BaseModel):
-    """What a data folder says of itself."""
+class DataFolder(BaseModel):
+    """What a data folder of any format says of itself."""
 
     model_config = ConfigDict(frozen=True)
 
     format: int
     version: str
+    fingerprint: str
+
+    @staticmethod
+    def load(folder: Path) -> "DataFolder":
+        """Read a folder's manifest, whatever its format.
+
+        Raises:
+            DataError: the folder is no data folder.
+        """
+        return _read_manifest(DataFolder, folder)
+
+
+class Manifest(DataFolder):
+    """What a data folder of this format says of itself."""
+
     source: str
     target: str
     settings: dict[str, Any]
@@ -70,33 +85,27 @@ class Manifest(BaseModel):
     splits: dict[Split, SplitCounts]
     parts: tuple[PreparedPart, ...] = ()
     overlaps: tuple[Overlap, ...] = ()
-    fingerprint: str
 
     def save(self, folder: Path) -> None:
         """Write the manifest; the last file of a folder that is being made."""
         (folder / MANIFEST).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
-    def load(folder: Path, *, any_format: bool = False) -> "Manifest":
-        """Read a folder's manifest, of this format or of any.
+    def load(folder: Path) -> "Manifest":
+        """Read a folder's manifest.
 
         Raises:
             DataError: the folder is no data folder, or one of another format.
         """
-        try:
-            text = (folder / MANIFEST).read_text(encoding="utf-8")
-            manifest = Manifest.model_validate_json(text)
-        except (OSError, ValidationError, UnicodeDecodeError) as error:
+        made = DataFolder.load(folder)
+        if made.format != FORMAT:
+            newer = f"seq2seq {made.version} has made it: update seq2seq, or "
             raise DataError(
-                f"{folder} is no data folder (no readable {MANIFEST} in it): choose another"
-                " data.folder, or make one with `seq2seq prepare`"
-            ) from error
-        if manifest.format != FORMAT and not any_format:
-            raise DataError(
-                f"the data folder {folder} has format {manifest.format}, but this version reads"
-                f" format {FORMAT}: make it anew with `seq2seq prepare --overwrite`"
+                f"the data folder {folder} has format {made.format}, but this version reads"
+                f" format {FORMAT}: {newer if made.format > FORMAT else ''}make it anew with"
+                " `seq2seq prepare --overwrite`"
             )
-        return manifest
+        return _read_manifest(Manifest, folder)
 
     def summary(self) -> str:
         """Say in a line what the folder holds."""
@@ -106,6 +115,19 @@ class Manifest(BaseModel):
             f"{number:,} {rule.replace('_', ' ')}" for rule, number in removed.items()
         )
         return ", ".join(parts) + (f"; left out of training: {left_out}" if left_out else "")
+
+
+_Kind = TypeVar("_Kind", bound=DataFolder)
+
+
+def _read_manifest(kind: type[_Kind], folder: Path) -> _Kind:
+    try:
+        return kind.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{folder} is no data folder (no readable {MANIFEST} in it): choose another"
+            " data.folder, or make one with `seq2seq prepare`"
+        ) from error
 
 
 class FlatIds(NamedTuple):
@@ -200,9 +222,9 @@ class PreparedData(NamedTuple):
         """Map the ids of a split, but for pairs that are empty on a side: they have no loss."""
         table = _table(self.folder, split)
         pairs = PreparedSplit(Sentences(table["source"]), Sentences(table["target"]))
-        full = numpy.minimum(pairs.source.lengths, pairs.target.lengths) > 0
-        if full.all():
+        if split == "train":  # has none, and may be too large to be looked through
             return pairs
+        full = numpy.minimum(pairs.source.lengths, pairs.target.lengths) > 0
         table = table.filter(pyarrow.array(full))
         return PreparedSplit(Sentences(table["source"]), Sentences(table["target"]))
 

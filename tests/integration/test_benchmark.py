@@ -78,9 +78,23 @@ def test_a_target_that_is_missed_is_a_failure(settings: Path, command: Command) 
 
 def test_what_feeds_training_is_measured(settings: Path, tmp_path: Path, command: Command) -> None:
     output = tmp_path / "measured.json"
-    ended = command("benchmark", "data", settings, "--pairs", "3000", *QUICK, "--output", output)
+    ended = command(
+        "benchmark",
+        "data",
+        settings,
+        "--text",
+        "3000",
+        "--pairs",
+        "3000",
+        *QUICK,
+        "--output",
+        output,
+    )
     assert ended.status == 0, ended.messages
     for row in (
+        "preparation of 3,000 pairs of noisy text: median of 2 (range)",
+        "by the plain loop's",
+        "identical",
         "plan of 3,000 simulated pairs",
         "first step from its file, ms",
         "padding",
@@ -90,6 +104,10 @@ def test_what_feeds_training_is_measured(settings: Path, tmp_path: Path, command
     ):
         assert row in ended.output
     measured = json.loads(output.read_text())
+    plain, off, on = measured["preparation"].values()
+    assert all(taken[0]["pairs"] == 3000 for taken in (plain, off, on))
+    assert off[0]["microseconds"].keys() < on[0]["microseconds"].keys()
+    assert all(2**20 < taken[0]["memory"] < 2**31 for taken in (plain, off, on))
     assert measured["plan"]["pairs"] == 3000
     assert measured["plan"]["memory"] > 2**20
     assert 0 < measured["batches"]["seq2seq"]["padding"] < 1

@@ -301,8 +301,9 @@ def test_a_folder_of_another_format_is_refused(make_config: MakeConfig):
     config = make_config()
     prepare(config)
     path = config.data.folder / MANIFEST
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": FORMAT + 1}))
-    message = f"has format {FORMAT + 1}, but this version reads format {FORMAT}"
+    other = {"format": FORMAT + 1, "version": "9.1", "fingerprint": "a", "splits": "elsewhere"}
+    path.write_text(json.dumps(other))
+    message = f"has format {FORMAT + 1}, but this version reads format {FORMAT}: seq2seq 9.1 has"
     with unchanged(config.data.folder), pytest.raises(DataError, match=message):
         prepare(config)
     with pytest.raises(DataError, match=message):
