@@ -87,6 +87,7 @@ def prepare(config: Config, *, overwrite: bool = False) -> Manifest:
     with _alone(folder):
         if there := found():  # by whoever was waited for
             return there
+        clear_leftovers(folder.parent, folder.name)
         with _work_folder(folder, settings, origin) as work, whole_folder(folder) as partial:
             manifest = _build(partial, work, config, corpora, settings, origin)
     say(f"{folder} is prepared: {manifest.summary()}")
@@ -284,7 +285,7 @@ def _training_text(part: CorpusPart) -> Iterator[Pair]:
 
 def _without_pairs(part: CorpusPart, split: Split) -> str:
     of = f" of data.corpus.parts.{part.name}" if part.name else ""
-    return f"the {split} set{of} has no pair"
+    return f"the {split} set{of} has no pair: its text is empty"
 
 
 def _number_of_pairs(corpora: Sequence[CorpusPart]) -> int:

@@ -153,7 +153,10 @@ def test_pairs_of_the_test_set_are_refused_or_left_out(tmp_path: Path, command: 
         "duplicates": 1,
         "overlap": 1,
     }
-    assert "duplicates: 1 pairs, such as" in ended.messages
+    assert "duplicates" in ended.output
+    assert "left out of training: 1 overlap, 1 duplicates" in ended.messages
+    shown = command("prepare", config, *words, "--explain", "overlap")
+    assert (shown.status, shown.output.split()[-2:]) == (0, ["IT", "IS."])
 
     near = ("data.cleaning.overlap=tell", "data.cleaning.duplicates=near", "--overwrite")
     assert command("prepare", config, *words, *near).status == 0

@@ -1,9 +1,12 @@
-"""The weights of a mix's parts, from the config to an epoch's steps."""
+"""What the config says of the data, in the steps of a process."""
 
 from collections import Counter
 from pathlib import Path
 
+import torch
+
 from seq2seq.config import Config
+from seq2seq.data.batch import Step
 from seq2seq.data.loader import Position
 from seq2seq.data.prepare import prepare
 from seq2seq.data.prepared import PreparedData
@@ -41,3 +44,36 @@ def test_an_epoch_has_each_pair_as_often_as_its_part_weighs(tmp_path: Path) -> N
     epoch = (steps.examples(Position(0, step)) for step in range(steps.epoch_length(0)))
     times = Counter(int(example) for examples in epoch for example in examples)
     assert times == {example: 1 if example < 40 else 3 for example in range(50)}
+
+
+def step_of(config: Config, epoch: int = 0) -> Step:
+    return new_steps(config, PreparedData.open(config.data.folder), Place())[Position(epoch, 0)]
+
+
+def test_sampling_cuts_the_same_text_into_other_pieces_each_epoch(tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path, "a sentence of some words", 40)
+    settings = {
+        "data": {
+            "folder": tmp_path / "data",
+            "corpus": {"kind": "text", "train": pairs, "validation": pairs},
+            "cleaning": {"overlap": "ignore"},
+        },
+        "vocabulary": {"size": 32},
+    }
+    plain = Config.model_validate(settings)
+    sampled = Config.model_validate(settings | {"training": {"sampling": {"kind": "unigram"}}})
+    prepare(plain)
+    vocabulary = PreparedData.open(plain.data.folder).vocabularies.source
+
+    def texts(step: Step) -> dict[int, str]:
+        (batch,) = step.batches
+        rows = zip(batch.examples.tolist(), batch.source.T.tolist(), strict=True)
+        return {example: vocabulary.decode([row])[0] for example, row in rows}
+
+    first, again, other = step_of(sampled), step_of(sampled), step_of(sampled, epoch=1)
+    assert texts(first) == texts(step_of(plain)) == texts(other)
+    assert first.batches[0].source.shape > step_of(plain).batches[0].source.shape
+    assert torch.equal(first.batches[0].source, again.batches[0].source)
+    assert first.batches[0].source.shape != other.batches[0].source.shape or not torch.equal(
+        first.batches[0].source, other.batches[0].source
+    )
