@@ -34,7 +34,8 @@ def unbroken(text: str) -> str:
 
 def normalize(text: str) -> str:
     """Bring one line to Unicode's NFC, with no byte order mark and nothing that ends a line."""
-    return unicodedata.normalize("NFC", unbroken(text))
+    unbroken_text = unbroken(text)
+    return unbroken_text if text.isascii() else unicodedata.normalize("NFC", unbroken_text)
 
 
 def blank(line: str) -> bool:
