@@ -1,6 +1,7 @@
 """A data folder is whole or not there, says what is in it, and follows its settings and text."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Generator
@@ -395,6 +396,18 @@ def test_what_was_left_out_is_shown_and_explained(
     (config.data.folder / "removed.jsonl").unlink()
     with pytest.raises(DataError, match=r"removed\.jsonl can't be read"):
         explain(config.data.folder, "ratio")
+
+
+def test_a_file_replaced_by_one_of_the_same_size_and_date_is_found_out(make_config: MakeConfig):
+    config = make_config()
+    prepare(config)
+    path = config.data.folder.parent / "train.en"
+    before = path.stat()
+    path.write_text(path.read_text().replace("cat", "cow"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    with pytest.raises(DataError, match=r"train\.en has other content"):
+        prepare(config)
 
 
 def test_unfit_pairs_are_left_out_of_training_alone(
