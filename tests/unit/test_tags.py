@@ -13,7 +13,7 @@ from tests.vocabulary_builders import ENGLISH, GERMAN, SIZE, SYMBOLS, learn
 def tagged_sides(request: pytest.FixtureRequest) -> Vocabularies:
     """Vocabularies with tags, of a text that has their names and looks in it."""
     lines = ["\ue0f4de is \ue0f4de", "<2de> is <2de>", *ENGLISH]
-    config = VocabularyConfig(size=72, joint=request.param)
+    config = VocabularyConfig(size=64, joint=request.param)
     return train_vocabularies(lines, GERMAN + lines, config, ["fr", "de", "pt-BR"])
 
 
@@ -23,7 +23,7 @@ def test_tags_have_ids_of_their_own(tagged_sides: Vocabularies):
         assert vocabulary.control == range(7)
         assert vocabulary.tag("fr") == 5
         assert vocabulary.pieces([6, UNK]) == ["<2pt-BR>", "<unk>"]
-        assert len(vocabulary) == 72
+        assert len(vocabulary) == 64
         with pytest.raises(UserError, match="language 'it'; it has tags for de, fr, pt-BR"):
             vocabulary.tag("it")
 
