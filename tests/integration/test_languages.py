@@ -208,7 +208,7 @@ def test_scores_of_each_direction(model: Path, command: Command, tmp_path: Path)
     assert report["scores"]["chrF2"]["value"] > 0
     ended = command("evaluate", model, "--lookup", "--output", output)
     row = next(line for line in ended.output.splitlines() if line.startswith("nearest"))
-    assert float(row.split()[-2]) > 50, "copied from sentences in the right language"
+    assert float(row.split()[-2]) > 40, "copied from sentences in the right language"
     card = (model / "README.md").read_text("utf-8")
     assert "from en to de and from en to fr" in card
 

@@ -18,11 +18,11 @@ LONG = pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(3600)])
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write 120,000 pairs, some of which are to be left out: three blocks."""
+    """Write 60,000 pairs, some of which are to be left out: two blocks."""
     folder = tmp_path_factory.mktemp("corpus")
     generator, words = random.Random(1), " ".join(LINES).split()
     with (folder / "a.en").open("w") as source, (folder / "a.de").open("w") as target:
-        for number in range(120_000):
+        for number in range(60_000):
             text = " ".join(generator.choices(words, k=generator.randint(1, 8)))
             print(number if number % 50 else "", text, file=source)
             print(text.upper() if number % 70 else "", file=target)
@@ -38,6 +38,7 @@ def settings(corpus: Path, folder: Path) -> list[str]:
         f"data.corpus.train=[{corpus}/a.en, {corpus}/a.de]",
         f"data.corpus.validation=[{corpus}/val.en, {corpus}/val.de]",
         "vocabulary.size=64",
+        "vocabulary.sample=5000",
     ]
 
 
@@ -88,26 +89,31 @@ def test_what_is_finished_is_used_again(
     folder = tmp_path / "data"
     process = Process("prepare", config, *settings(corpus, folder))
     deadline = time.monotonic() + 120
-    while not (tmp_path / ".data.work" / "000001.json").exists():
+    while not (tmp_path / ".data.work" / "000000.json").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.kill()
     process.finish()
     assert not folder.exists()
     end = Process("prepare", config, *settings(corpus, folder)).finish(300.0)
-    assert "going on after 100,000 pairs" in end.messages
+    assert "going on after 50,000 pairs" in end.messages
     assert "learning the vocabulary" not in end.messages
     assert same(Manifest.load(folder)) == same(expected)
 
 
-def test_other_settings_begin_anew(corpus: Path, config: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "data"
+def test_other_settings_begin_anew(
+    corpus: Path, config: Path, tmp_path: Path, command: Command
+) -> None:
     work = tmp_path / ".data.work"
     work.mkdir()
     (work / "key.json").write_text(json.dumps(["of something else"]))
     (work / "000000.json").write_text("{}")
-    end = Process("prepare", config, *settings(corpus, folder), "data.cleaning.duplicates=near")
-    assert end.finish(300.0).status == 0
+    (tmp_path / "text").write_text(
+        "".join(f"{number} {line}\n" for number, line in enumerate(LINES))
+    )
+    small = f"data.corpus.train=[{tmp_path}/text, {tmp_path}/text]"
+    words = (*settings(corpus, tmp_path / "data"), small, "vocabulary.size=40")
+    assert command("prepare", config, *words, "data.cleaning.identical=null").status == 0
     assert not work.exists()
 
 
