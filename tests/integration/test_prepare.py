@@ -111,8 +111,9 @@ def test_other_settings_begin_anew(
     (tmp_path / "text").write_text(
         "".join(f"{number} {line}\n" for number, line in enumerate(LINES))
     )
-    small = f"data.corpus.train=[{tmp_path}/text, {tmp_path}/text]"
-    words = (*settings(corpus, tmp_path / "data"), small, "vocabulary.size=40")
+    words = settings(corpus, tmp_path / "data")
+    words[2] = f"data.corpus.train=[{tmp_path}/text, {tmp_path}/text]"
+    words[4] = "vocabulary.size=32"
     assert command("prepare", config, *words, "data.cleaning.identical=null").status == 0
     assert not work.exists()
 
