@@ -48,6 +48,13 @@ SearchOverrides = Annotated[
 ]
 ModelFolder = Annotated[Path, typer.Argument(help="Model folder.", metavar="MODEL")]
 Beam = Annotated[int | None, typer.Option(help="The same as search.beam=N.", min=1, metavar="N")]
+To = Annotated[
+    str | None,
+    typer.Option(
+        help="Language to translate into, of a model with tags; its data.target if not given.",
+        metavar="LANGUAGE",
+    ),
+]
 Samples = Annotated[int, typer.Option(help="How often each is measured.", min=1)]
 Seconds = Annotated[int, typer.Option(help="Seconds that a sample takes.", min=0, max=3600)]
 Measurements = Annotated[Path | None, typer.Option(help="JSON file for all that was measured.")]
@@ -104,6 +111,13 @@ def prepare(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a data folder that is there.")
     ] = False,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            help="Show the pairs that a rule, such as ratio, has left out of the data folder.",
+            metavar="RULE",
+        ),
+    ] = None,
 ) -> None:
     """Make the data folder: vocabulary, ids, manifest.
 
@@ -111,8 +125,14 @@ def prepare(
     """
     from seq2seq.config_file import load_config
     from seq2seq.data.prepare import prepare as run
+    from seq2seq.data.removed import explain as show
+    from seq2seq.data.removed import show_removed
 
-    run(load_config(config, overrides or ()), overwrite=overwrite)
+    settings = load_config(config, overrides or ())
+    if explain is not None:
+        show(settings.data.folder, explain)
+    else:
+        show_removed(settings.data.folder, run(settings, overwrite=overwrite))
 
 
 @app.command()
@@ -253,6 +273,7 @@ def _check_test_set(
     data: Path | None,
     source: Path | None,
     reference: Path | None,
+    to: str | None,
     *,
     lookup: bool,
 ) -> None:
@@ -261,6 +282,10 @@ def _check_test_set(
         raise UserError("--source and --reference must be given together")
     if source and (split or (data and not lookup)):
         raise UserError("--split and --data have no effect beside --source and --reference")
+    if to and not source:
+        raise UserError(
+            "--to has no effect on the sets of a data folder, which know their language"
+        )
 
 
 @app.command()
@@ -276,6 +301,7 @@ def evaluate(
     ] = None,
     source: Annotated[Path | None, typer.Option(help="Text file to translate instead.")] = None,
     reference: Annotated[Path | None, typer.Option(help="Its reference translations.")] = None,
+    to: To = None,
     beam: Beam = None,
     lookup: Annotated[
         bool, typer.Option("--lookup", help="Score the nearest training sentence as well.")
@@ -291,7 +317,7 @@ def evaluate(
 
     Example: seq2seq evaluate runs/quickstart/model
     """
-    _check_test_set(split, data, source, reference, lookup=lookup)
+    _check_test_set(split, data, source, reference, to, lookup=lookup)
     place = _find_place(devices)
     from seq2seq import evaluation
     from seq2seq.config_file import search_settings
@@ -306,7 +332,7 @@ def evaluate(
     settings = search_settings(loaded.config, _with_beam(overrides, beam), name=str(model))
     folder = data or loaded.config.data.folder
     if source and reference:
-        test = evaluation.text_test_set(source, reference, loaded.config.data.target)
+        test = evaluation.text_test_set(source, reference, loaded, to)
     else:
         test = evaluation.prepared_test_set(folder, split or "test")
     listed = Shortlist.load(model) if settings.shortlist else None
@@ -314,14 +340,14 @@ def evaluate(
     if lookup and place.is_first:
         baseline["nearest training source"] = evaluation.lookup_scores(folder, test)
     with launched(place) as place, meet(place) as meeting, meeting.group(device) as group:
-        scores = evaluation.evaluate(loaded, test, settings, group, shortlist=listed)
+        found = evaluation.evaluate(loaded, test, settings, group, shortlist=listed)
     if not place.is_first:
         return
     title = f"{test.name}: {len(test.source)} pairs, beam {settings.beam}"
-    evaluation.show_scores(title, {"model": scores, **baseline})
-    evaluation.write_scores(output or model / "score.json", scores, loaded, test, settings)
+    evaluation.show_scores(title, {"model": found.whole, **found.directions, **baseline})
+    evaluation.write_scores(output or model / "score.json", found, loaded, test, settings)
     if output is None:
-        add_test_scores(model, title, scores)
+        add_test_scores(model, title, found.whole)
 
 
 @app.command()
@@ -454,6 +480,56 @@ def benchmark_translate(
         _conclude(measured, output, target)
 
 
+@benchmarks.command("data")
+def benchmark_data(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    text: Annotated[
+        int, typer.Option(help="Pairs of noisy text that are prepared; 0: none.", min=0)
+    ] = 100_000,
+    pairs: Annotated[
+        int, typer.Option(help="Simulated pairs, of which an epoch is planned.", min=1)
+    ] = 1_000_000,
+    workers: Annotated[int, typer.Option(help="Processes of the loader.", min=0)] = 2,
+    samples: Samples = 10,
+    seconds: Seconds = 5,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            help="End with status 1 if the median of the loader's rate by that of a bare collate is"
+            " lower.",
+            min=0.0,
+        ),
+    ] = None,
+    output: Measurements = None,
+) -> None:
+    """Measure what feeds training: preparation, plan, padding, who meets again, the loader.
+
+    The data is prepared first if need be. Noisy text, made of the config's, is prepared with and
+    without rules, and encoded in a plain loop. The loader is compared with one process that puts
+    the ids of the same batches side by side with numpy; the batches with those that OpenNMT-py
+    and JoeyNMT would make of the same lengths.
+
+    Example: seq2seq benchmark data configs/quickstart.yaml --pairs 100000000
+    """
+    with _orderly_end():
+        from seq2seq.config_file import load_config
+
+        chosen = load_config(config, overrides or ())
+        _check_writable(output)
+        from seq2seq.benchmark.data import measure_data
+
+        measured = measure_data(
+            chosen,
+            text=text,
+            pairs=pairs,
+            workers=workers,
+            samples=samples,
+            seconds=seconds,
+        )
+        _conclude(measured, output, target)
+
+
 def _in_turn(
     name: str, path: Path, words: Sequence[str], versus: Sequence[str], kind: str
 ) -> dict[str, tuple[Path, list[str]]]:
@@ -553,6 +629,7 @@ def translate(
     score: Annotated[
         bool, typer.Option("--score", help="Score translations that stand beside their sources.")
     ] = False,
+    to: To = None,
     prefix: Annotated[
         str, typer.Option(help="What translations begin with.", metavar="TEXT", show_default=False)
     ] = "",
@@ -616,7 +693,7 @@ def translate(
         json=json,
         alignment=alignment,
         score=score,
-        common=Request("", prefix, tuple(require or ()), tuple(avoid or ())),
+        common=Request("", prefix, tuple(require or ()), tuple(avoid or ()), to),
         window=window,
         resume=resume,
         overwrite=overwrite,
@@ -651,6 +728,7 @@ def inspect(
     model: ModelFolder,
     sentence: Annotated[str, typer.Argument(help="Sentence to translate.")],
     output: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("attention.png"),
+    to: To = None,
 ) -> None:
     """Draw what the model looks at while it translates a sentence.
 
@@ -659,7 +737,7 @@ def inspect(
     from seq2seq.inspection import inspect_attention
     from seq2seq.model_folder import load_model
 
-    print(visible(inspect_attention(load_model(model), sentence, output)))
+    print(visible(inspect_attention(load_model(model), sentence, output, to=to)))
     say(f"the attention is drawn in {output}")
 
 

@@ -8,11 +8,12 @@ the validator of the smallest section that holds them all.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -39,9 +40,12 @@ Positive = Annotated[Whole, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Factor = Annotated[float, Field(gt=0.0, lt=1.0)]
 Files = tuple[Path, Path]
+RequiredSplit = Literal["train", "validation"]
 Tables = Path | Annotated[tuple[Path, ...], Field(min_length=1)]
 PrecisionName = Literal["auto", "bf16", "fp16", "tf32", "float32", "float64"]
+Algorithm = Literal["unigram", "bpe", "char"]
 LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow"]
+NAME = "[A-Za-z0-9_-]+"  # what a user may call a part of the config
 Name = TypeVar("Name", bound=str)
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 
@@ -55,6 +59,12 @@ def _without_repeats(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError(f"must name each once, but is [{', '.join(names)}]")
     return names
+
+
+def _without_spaces(symbol: str) -> str:
+    if not symbol or re.search(r"[\s▁]", symbol):
+        raise ValueError(f"must be texts with no space and no ▁ in them, but has {symbol!r}")
+    return symbol
 
 
 class _EachOnce:
@@ -73,6 +83,7 @@ class _EachOnce:
 
 
 Names = Annotated[tuple[Name, ...], _EachOnce()]
+Symbol = Annotated[str, AfterValidator(_without_spaces)]
 
 
 Unit = Literal["steps", "epochs", "tokens", "%"]
@@ -145,6 +156,15 @@ def _written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
+def _kind_unless_told(kind: str) -> Callable[[Any], Any]:
+    """Read the settings of runs that were begun when a section had this kind alone."""
+
+    def told(value: Any) -> Any:
+        return {"kind": kind, **value} if isinstance(value, dict) else value
+
+    return told
+
+
 class Section(BaseModel):
     """A part of the config: frozen, and every key known."""
 
@@ -163,9 +183,25 @@ class SampleCorpus(Section):
     held_out: Positive = 600
     """Number of pairs of the validation and of the test set each."""
 
+    def lacks(self, split: RequiredSplit) -> bool:
+        """Whether it has no such split."""
+        return False
 
-class HubCorpus(Section):
-    """A data set of the Hugging Face Hub, or a local folder in the Hub's layout."""
+
+class _Sourced(Section):
+    """A corpus whose splits are named one by one, each or none."""
+
+    def lacks(self, split: RequiredSplit) -> bool:
+        """Whether it has no such split."""
+        return getattr(self, split) is None
+
+
+class HubCorpus(_Sourced):
+    """A data set of the Hugging Face Hub, or a local folder in the Hub's layout.
+
+    Its library's own variables count: HF_TOKEN for private and gated sets, HF_HOME for where sets
+    are kept, HF_HUB_OFFLINE=1 for those that are there already.
+    """
 
     kind: Literal["hub"]
     """A data set of the Hub."""
@@ -175,9 +211,11 @@ class HubCorpus(Section):
     """Name of the set's configuration, where it has several."""
     revision: str | None = None
     """Branch, tag or commit of the set on the Hub."""
-    train: str = "train"
-    """Split to train on."""
-    validation: str = "validation"
+    streaming: bool = False
+    """Read the rows as they arrive, for sets that the disk doesn't hold; only whole splits."""
+    train: str | None = "train"
+    """Split to train on; a part of it as in `train[:1%]`, several as in `train+extra`."""
+    validation: str | None = "validation"
     """Split to validate on."""
     test: str | None = "test"
     """Split for the final score."""
@@ -186,8 +224,19 @@ class HubCorpus(Section):
     target_column: str | None = None
     """Column of target text; by default the target language's code, alone or in `translation`."""
 
+    @model_validator(mode="after")
+    def _stream_whole_splits(self) -> "HubCorpus":
+        for key in ("train", "validation", "test"):
+            split = getattr(self, key)
+            if self.streaming and split is not None and set("[+") & set(split):
+                raise ValueError(
+                    f"`{key}` must be the name of one split, the whole of it, where `streaming` is"
+                    f" true, but is {split!r}"
+                )
+        return self
 
-class TextCorpus(Section):
+
+class TextCorpus(_Sourced):
     """Parallel text files, one sentence a line, plain or packed (`.gz`, `.xz`, `.bz2`, `.zst`).
 
     A pattern (`*`, `?`, `[…]`, `**`) stands for all the files it matches, in the order of their
@@ -196,15 +245,15 @@ class TextCorpus(Section):
 
     kind: Literal["text"]
     """Parallel text files."""
-    train: Files
+    train: Files | None = None
     """Source file and target file to train on, or a pattern of such files each."""
-    validation: Files
+    validation: Files | None = None
     """Source file and target file to validate on."""
     test: Files | None = None
     """Source file and target file for the final score."""
 
 
-class TableCorpus(Section):
+class TableCorpus(_Sourced):
     """Files that hold both sides: `.parquet`, `.arrow`, `.jsonl`, `.csv`, `.tsv`.
 
     The last three also packed, as in `.tsv.gz`; `.ndjson` and `.json` are read as `.jsonl`, one
@@ -213,9 +262,9 @@ class TableCorpus(Section):
 
     kind: Literal["table"]
     """Tables in files."""
-    train: Tables
+    train: Tables | None = None
     """File to train on, or a list of files."""
-    validation: Tables
+    validation: Tables | None = None
     """File to validate on, or a list of files."""
     test: Tables | None = None
     """File for the final score, or a list of files."""
@@ -230,32 +279,203 @@ class TableCorpus(Section):
     """
 
 
+class TmxCorpus(_Sourced):
+    """Translation memories: TMX files, plain or packed, read unit by unit.
+
+    A language is known by its code: `en` is `EN-GB`, too. Codes of formatting in a segment are left
+    out. A file can be a pattern, as for text files.
+    """
+
+    kind: Literal["tmx"]
+    """Translation memories."""
+    train: Tables | None = None
+    """File to train on, or a list of files."""
+    validation: Tables | None = None
+    """File to validate on, or a list of files."""
+    test: Tables | None = None
+    """File for the final score, or a list of files."""
+
+
+OneCorpus = SampleCorpus | HubCorpus | TextCorpus | TableCorpus | TmxCorpus
+PartName = Annotated[str, Field(pattern=rf"^{NAME}$")]
+
+
+class MixPart(Section):
+    """A corpus of a mix."""
+
+    corpus: Annotated[OneCorpus, Field(discriminator="kind")]
+    """The text, as an own corpus would be written; it may lack splits."""
+    source: str | None = None
+    """Language to translate from; none: `data.source`."""
+    target: str | None = None
+    """Language to translate into; none: `data.target`."""
+    limit: Positive | None = None
+    """Most training pairs that are taken, the first ones; none: all."""
+    weight: Annotated[float, Field(gt=0.0)] = 1.0
+    """How often each training pair comes in an epoch: 2.5 is two times or three, at random."""
+
+    @model_validator(mode="after")
+    def _train_where_it_counts(self) -> "MixPart":
+        given = {"limit": self.limit is not None, "weight": self.weight != 1.0}
+        clashes = [
+            f"`{key}` has no effect, since there is no `corpus.train`"
+            for key, is_given in given.items()
+            if is_given and self.corpus.lacks("train")
+        ]
+        if clashes:
+            raise ValueError("\n".join(clashes))
+        return self
+
+
+class MixCorpus(Section):
+    """Several corpora in one run; some of them must have `train`, and some `validation`."""
+
+    kind: Literal["mix"]
+    """Several corpora."""
+    parts: Annotated[dict[PartName, MixPart], Field(min_length=1)]
+    """The corpora, each under a name of letters, digits, - and _."""
+    temperature: Annotated[float, Field(gt=0.0)] | None = None
+    """Sets the weights: 1 leaves all at 1, and the higher, the more often small corpora come.
+
+    An epoch then has of a corpus of n pairs a share that grows with n^(1/temperature), the largest
+    corpus each pair once. None: each part has its own weight.
+    """
+
+    def lacks(self, split: RequiredSplit) -> bool:
+        """Whether it has no such split."""
+        return all(part.corpus.lacks(split) for part in self.parts.values())
+
+    @model_validator(mode="after")
+    def _weigh_in_one_way(self) -> "MixCorpus":
+        weighted = [name for name, part in self.parts.items() if part.weight != 1.0]
+        if self.temperature is not None and weighted:
+            raise ValueError(
+                f"`temperature` must be null where parts have a weight ({', '.join(weighted)}),"
+                f" but is {self.temperature}"
+            )
+        return self
+
+
+class CleaningConfig(Section):
+    """Rules that training pairs must pass; `seq2seq prepare` counts and shows what each removes.
+
+    Pairs that are empty on a side, or longer than `data.max_length`, are left out in any case.
+    """
+
+    characters: Positive = 5000
+    """Most characters of a side."""
+    repair: bool = True
+    """Drop control characters, and undo UTF-8 that was read as Windows-1252, before other rules."""
+    ratio: Annotated[float, Field(ge=1.0)] | None = 6.0
+    """Most characters of a side for one of the other; 20 more are allowed. None: any number."""
+    identical: Positive | None = 4
+    """Leave out pairs whose sides are the same text of so many words or more. None: keep them."""
+    repeats: Positive | None = None
+    """Most times that a character comes in a row, such as 20. None: any number."""
+    broken: bool = True
+    """Leave out pairs with signs that stand for lost ones (U+FFFD), or of private use."""
+    markup: bool = True
+    """Leave out pairs of which one side has other HTML or XML tags and entities than the other."""
+    scripts: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Least share of a side's letters in its language's scripts, such as 0.5. None: any share."""
+    duplicates: Literal["keep", "exact", "near"] = "exact"
+    """Leave out pairs that come again: `exact`ly, or `near`ly, with the same letters and digits."""
+    overlap: Literal["refuse", "remove", "tell", "ignore"] = "refuse"
+    """What becomes of training pairs that are nearly in the validation or the test set, too.
+
+    `refuse` makes no data folder, `tell` only says how many there are, `ignore` doesn't look.
+    """
+
+
 class DataConfig(Section):
     """Where the text comes from and where the prepared data goes."""
 
     source: str = "en"
     """Language to translate from: a code such as `en`; for the sample corpus a CLDR locale."""
     target: str = "de"
-    """Language to translate into."""
+    """Language to translate into; with `data.tags`, where nothing else is asked for."""
+    tags: bool = False
+    """Begin each source sentence with a tag of its target language, so that one model has several.
+
+    `seq2seq translate --to` chooses among them.
+    """
     folder: Path = Path("data/sample-en-de")
     """Folder of the prepared data: vocabulary, ids, manifest."""
-    corpus: Annotated[
-        SampleCorpus | HubCorpus | TextCorpus | TableCorpus, Field(discriminator="kind")
-    ] = SampleCorpus()
-    """The parallel text: `kind` is `sample`, `hub`, `text` or `table`."""
+    corpus: Annotated[OneCorpus | MixCorpus, Field(discriminator="kind")] = SampleCorpus()
+    """The parallel text: `kind` is `sample`, `hub`, `text`, `table`, `tmx` or `mix`."""
     max_length: Positive = 200
     """Training pairs with more pieces than this on either side are left out."""
+    cleaning: CleaningConfig = CleaningConfig()
+    """What else is left out of training."""
+
+    @property
+    def parts(self) -> "dict[str, DataConfig]":
+        """The corpora of a mix by name, each with its languages; any other under no name."""
+        if not isinstance(self.corpus, MixCorpus):
+            return {"": self}
+        return {
+            name: self.model_copy(
+                update={
+                    "corpus": part.corpus,
+                    "source": part.source or self.source,
+                    "target": part.target or self.target,
+                }
+            )
+            for name, part in self.corpus.parts.items()
+        }
+
+    @property
+    def targets(self) -> list[str]:
+        """The languages that are translated into, each once."""
+        return list(dict.fromkeys(part.target for part in self.parts.values()))
+
+    @property
+    def default_target(self) -> str | None:
+        """The language whose tag a sentence has that names none; none where there are no tags."""
+        return self.target if self.tags else None
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "DataConfig":
+        splits: tuple[RequiredSplit, ...] = ("train", "validation")
+        clashes = [self._lack(split) for split in splits if self.corpus.lacks(split)]
+        if len(self.targets) > 1 and not self.tags:
+            clashes.append(
+                "`data.tags` must be true where `data.corpus.parts` have several target languages"
+                f" ({', '.join(self.targets)}), but is false"
+            )
+        if self.target not in self.targets:
+            clashes.append(
+                "`data.target` must be a target language of `data.corpus.parts`"
+                f" ({', '.join(self.targets)}), but is {self.target!r}"
+            )
+        if clashes:
+            raise ValueError("\n".join(clashes))
+        return self
+
+    def _lack(self, split: RequiredSplit) -> str:
+        if isinstance(self.corpus, MixCorpus):
+            return f"`data.corpus.parts` must have a part with `corpus.{split}`, but have none"
+        return (
+            f"`data.corpus.{split}` is missing, but data.corpus of kind {self.corpus.kind!r} needs"
+            " it"
+        )
 
 
 class VocabularyConfig(Section):
-    """SentencePiece vocabularies, trained by `seq2seq prepare` on the training text."""
+    """SentencePiece vocabularies that `seq2seq prepare` learns from the training text."""
 
-    algorithm: Literal["unigram", "bpe"] = "unigram"
-    """How SentencePiece chooses the pieces."""
+    kind: Literal["learnt"] = "learnt"
+    """Learnt from the training text."""
+    algorithm: Algorithm = "unigram"
+    """How SentencePiece chooses the pieces; `char`: each character is one."""
     joint: bool = True
     """One vocabulary for both languages, or one each."""
     size: Positive = 8000
-    """Number of pieces (of each vocabulary), the four special ones included."""
+    """Number of pieces (of each vocabulary), the four special ones and tags included.
+
+    It is rounded up to a multiple of 8, which GPUs like, where the text supports that. With `char`
+    it is the most there may be: rare characters are left out.
+    """
     character_coverage: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Share of the text's characters that get a piece; 0.9995 for Japanese or Chinese."""
     split_digits: bool = False
@@ -265,6 +485,44 @@ class VocabularyConfig(Section):
 
     The text is brought to Unicode's NFC before it in any case.
     """
+    byte_fallback: bool = False
+    """Write characters that have no piece in bytes, so that none is unknown; takes 256 pieces."""
+    symbols: Names[Symbol] = ()
+    """Texts that are always one piece, wherever they stand, such as `[<br>, ©]`."""
+    sample: Positive = 1_000_000
+    """Most lines of each side that the pieces are learnt from, drawn from all of them."""
+
+    @model_validator(mode="after")
+    def _digits_are_characters(self) -> "VocabularyConfig":
+        if self.split_digits and self.algorithm == "char":
+            raise ValueError(
+                "`vocabulary.split_digits` must be false where `vocabulary.algorithm` is 'char',"
+                " since each digit is a piece anyway, but is true"
+            )
+        return self
+
+
+class VocabularyFiles(Section):
+    """SentencePiece models that are there already, of this program or of another one."""
+
+    kind: Literal["file"]
+    """SentencePiece models in files."""
+    source: Path
+    """Model of the source, such as `spm.model`."""
+    target: Path | None = None
+    """Model of the target; none: that of the source, so that both languages share it."""
+
+    @property
+    def joint(self) -> bool:
+        """Whether both languages share one vocabulary."""
+        return self.target is None
+
+
+AnyVocabulary = Annotated[
+    VocabularyConfig | VocabularyFiles,
+    Field(discriminator="kind"),
+    BeforeValidator(_kind_unless_told("learnt")),
+]
 
 
 class DropoutConfig(Section):
@@ -654,11 +912,6 @@ class Sgd(Section):
 Optimizer = AdamW | Adam | Sgd
 
 
-def _adamw_unless_told(value: Any) -> Any:
-    """Read the settings of runs that were begun when there was one kind of optimizer."""
-    return {"kind": "adamw", **value} if isinstance(value, dict) else value
-
-
 class CheckpointConfig(Section):
     """What a run can go on from."""
 
@@ -670,6 +923,42 @@ class CheckpointConfig(Section):
     """Number of newest checkpoints that are kept."""
     keep_best: Positive = 1
     """Number of checkpoints with the best validation scores that are kept."""
+
+
+class PlainSegmentation(Section):
+    """The same text is always cut into the same pieces."""
+
+    kind: Literal["none"] = "none"
+    """No sampling."""
+
+
+class UnigramSampling(Section):
+    """Draws among all ways to cut a text, by the probabilities of their pieces (Kudo 2018).
+
+    For vocabularies of `algorithm` unigram.
+    """
+
+    kind: Literal["unigram"]
+    """By the probabilities of pieces."""
+    alpha: Annotated[float, Field(ge=0.0)] = 0.2
+    """Exponent of the probabilities: the lower, the more and the shorter the pieces."""
+
+
+class BpeDropout(Section):
+    """Leaves merges of pieces out at random (Provilkov et al. 2020).
+
+    For vocabularies of `algorithm` bpe.
+    """
+
+    kind: Literal["bpe_dropout"]
+    """By merges that are left out."""
+    share: Share = 0.1
+    """Share of the merges that are left out, each time that one could be made."""
+
+
+Segmentation = PlainSegmentation | UnigramSampling | BpeDropout
+SAMPLED: dict[str, Algorithm] = {"unigram": "unigram", "bpe_dropout": "bpe"}
+"""The algorithm of the vocabularies that each kind of sampling is for."""
 
 
 class TrainingConfig(Section):
@@ -686,10 +975,12 @@ class TrainingConfig(Section):
 
     `auto` finds the most that a GPU's memory holds, when the run begins, and keeps to it.
     """
+    sampling: Annotated[Segmentation, Field(discriminator="kind")] = PlainSegmentation()
+    """New pieces for each sentence in each epoch: `kind` is `none`, `unigram` or `bpe_dropout`."""
     label_smoothing: Share = 0.1
     """Share of the probability that the loss spreads over the whole vocabulary."""
     optimizer: Annotated[
-        Optimizer, Field(discriminator="kind"), BeforeValidator(_adamw_unless_told)
+        Optimizer, Field(discriminator="kind"), BeforeValidator(_kind_unless_told("adamw"))
     ] = AdamW()
     """The optimizer: `kind` is `adamw`, `adam` or `sgd`."""
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -850,8 +1141,8 @@ class Config(Section):
     """Where all randomness comes from."""
     data: DataConfig = DataConfig()
     """The corpus and its prepared form."""
-    vocabulary: VocabularyConfig = VocabularyConfig()
-    """The SentencePiece vocabularies."""
+    vocabulary: AnyVocabulary = VocabularyConfig()
+    """The SentencePiece vocabularies: `kind` is `learnt` or `file`."""
     model: ModelConfig = ModelConfig()
     """The network."""
     base: BaseConfig | None = None
@@ -873,10 +1164,10 @@ class Config(Section):
         # Whoever has the base's config hands it over as pydantic's context.
         clashes = list(self._clashes_with_base(info.context))
         if self.model.tied == "all" and not self.vocabulary.joint:
-            clashes.append(
-                "`model.tied` must be 'target' or 'none' where `vocabulary.joint` is false,"
-                " but is 'all'"
-            )
+            is_file = isinstance(self.vocabulary, VocabularyFiles)
+            why = "`vocabulary.target` is given" if is_file else "`vocabulary.joint` is false"
+            clashes.append(f"`model.tied` must be 'target' or 'none' where {why}, but is 'all'")
+        clashes += self._clashes_with_sampling()
         if self.training.tokens_per_step < longest:
             clashes.append(
                 f"`training.tokens_per_step` must be at least `data.max_length` + 1 = {longest},"
@@ -901,12 +1192,26 @@ class Config(Section):
             ways_out["vocabulary"] = "leave it out, or learn a new one with base.vocabulary=own"
         for section, way_out in ways_out.items():
             own, decided = (getattr(config, section).model_dump() for config in (self, theirs))
+            if own.get("kind") != decided.get("kind"):  # other settings altogether
+                decided = {"kind": decided["kind"]}
             for key, value in decided.items():
                 if key != "dropout" and own[key] != value:
                     yield (
                         f"`{section}.{key}` must be {_written(value)} as in the base"
                         f" {self.base.model}, but is {_written(own[key])}: {way_out}"
                     )
+
+    def _clashes_with_sampling(self) -> Iterator[str]:
+        """Name a way of sampling that a vocabulary to be learnt isn't made for."""
+        if not isinstance(self.vocabulary, VocabularyConfig):
+            return  # what a file holds is known when it is read
+        algorithm, kind = self.vocabulary.algorithm, self.training.sampling.kind
+        fitting = ["none", *(way for way, needed in SAMPLED.items() if needed == algorithm)]
+        if kind not in fitting:
+            yield (
+                f"`training.sampling.kind` must be {' or '.join(map(repr, fitting))} where"
+                f" `vocabulary.algorithm` is {algorithm!r}, but is {kind!r}"
+            )
 
     @property
     def longest_pair(self) -> int:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from seq2seq.config import Config, SearchConfig, Section
+from seq2seq.config import NAME, Config, SearchConfig, Section
 from seq2seq.config_mistakes import (
     COMMAND_LINE,
     WHOLE_FILE,
@@ -26,6 +26,7 @@ from seq2seq.config_mistakes import (
     Plain,
     as_error,
     bad_value,
+    entries_of,
     flow,
     forms_of,
     kind_of,
@@ -191,7 +192,9 @@ class _Check:
                 continue
             self._fields[key] = field
             forms = forms_of(field.annotation)
-            if not forms or (inner.value is None and takes_none(field)):
+            if entry := entries_of(field.annotation):
+                plain[name] = self._entries(inner, entry, key)
+            elif not forms or (inner.value is None and takes_none(field)):
                 plain[name] = inner.plain()
             elif not isinstance(inner.value, dict):
                 self._add(inner.line, key, f"must be a section, but is {shown(inner.value)}")
@@ -201,11 +204,29 @@ class _Check:
                 plain |= self._one_of(inner, forms, name, key)
         return plain
 
+    def _entries(self, given: Given, form: type[Section], key: str) -> dict[str, Any]:
+        """Return the sections that stand under names of the user's own."""
+        if not isinstance(given.value, dict) or not given.value:
+            self._add(given.line, key, bad_value(self._fields[key], given.plain()))
+            return {}
+        plain: dict[str, Any] = {}
+        for name, inner in given.value.items():
+            if not re.fullmatch(NAME, name):
+                text = f"names must have letters, digits, - and _ alone, but one is {shown(name)}"
+                self._add(inner.line, key, text)
+            elif not isinstance(inner.value, dict):
+                text = f"must be a section, but is {shown(inner.value)}"
+                self._add(inner.line, f"{key}.{name}", text)
+            else:
+                plain[name] = self._section(inner, form, f"{key}.{name}")
+        return plain
+
     def _one_of(
         self, given: Given, forms: Sequence[type[Section]], name: str, key: str
     ) -> dict[str, Any]:
         """Return a section that has several forms under its name; nothing if `kind` is wrong."""
-        kind = given.at(["kind"]) or Given(self._fields[key].default.kind, given.line)
+        default = getattr(self._fields[key].default, "kind", None)
+        kind = given.at(["kind"]) or Given(default, given.line)
         for form in forms:
             if kind.value == kind_of(form):
                 return {name: {"kind": kind.value, **self._section(given, form, key)}}
@@ -229,6 +250,8 @@ class _Check:
                 of_kind = f" of kind {kind.value!r}" if kind else ""
                 text = f"is missing, but {'.'.join(path)}{of_kind} needs it"
                 self._add(section.line, key, text)
+            case "missing" | "too_short" if self._wrong_around(key):
+                pass  # what was given has been left out
             case _:
                 if not given:  # pydantic tells the forms that a value can have apart
                     path.pop()
@@ -240,15 +263,25 @@ class _Check:
     def _report_rules(self, message: str, at: str) -> None:
         """Report broken rules, a line each; one over several keys names them in backticks."""
         for text in message.splitlines():
-            wrong = {mistake.key for mistake in self._mistakes if mistake.key}
-            named: list[str] = re.findall(r"`([a-z_.]+)`", text)
+            named: list[str] = re.findall(rf"`({NAME}(?:\.{NAME})*)`", text)
             # A section that stands in several places names its own keys.
             keys = [name if "." in name else f"{at}.{name}" for name in named] or [at]
-            if any(f"{key}.".startswith(f"{other}.") for key in keys for other in wrong):
+            if any(map(self._wrong_around, keys)):
                 continue  # the values that the rule saw are not those that were given
-            places = [given.line for key in keys if (given := self._given.at(key.split(".")))]
-            text = re.sub("^`[a-z_.]+` ", "", text)
-            self._add(places[0] if places else WHOLE_FILE, keys[0], text)
+            text = re.sub("^`[^`]+` ", "", text)
+            self._add(self._line(keys), keys[0], text)
+
+    def _wrong_around(self, key: str) -> bool:
+        """Whether there is a mistake in a section or setting, in a part of it, or around it."""
+        wrong = [f"{mistake.key}." for mistake in self._mistakes if mistake.key]
+        return any(f"{key}.".startswith(other) or other.startswith(f"{key}.") for other in wrong)
+
+    def _line(self, keys: Sequence[str]) -> int:
+        """Find the line of the first key that was given; of none, that of what would have it."""
+        paths = [key.split(".") for key in keys]
+        paths += [paths[0][:end] for end in range(len(paths[0]) - 1, 0, -1)]
+        given = (self._given.at(path) for path in paths)
+        return next((found.line for found in given if found), WHOLE_FILE)
 
     def _add(self, line: int, key: str, text: str) -> None:
         mistake = Mistake(line, key, text)
@@ -314,15 +347,18 @@ def setting(config: Config, key: str) -> str:
     for name in key.split("."):
         if value is None:  # a section that isn't there
             break
-        if not isinstance(value, Section):
+        if isinstance(value, dict) and name not in value:
+            raise ConfigError(f"{key}: {section} has {listed(list(value), 'and')}, but no {name}")
+        if not isinstance(value, Section | dict):
             raise ConfigError(f"{key}: {section} is a setting, and no section that has {name!r}")
-        if name not in type(value).model_fields:
+        if isinstance(value, Section) and name not in type(value).model_fields:
             raise ConfigError(f"{key}: {unknown_key(section, name, type(value), Config)}")
-        value, plain = getattr(value, name), plain[name]
+        value, plain = value[name] if isinstance(value, dict) else getattr(value, name), plain[name]
         section = f"{section}.{name}" if section else name
-    if isinstance(value, Section):
-        keys = listed(list(type(value).model_fields), "and")
-        raise ConfigError(f"{key}: is a section; name one of its settings: {keys}")
+    if isinstance(value, Section | dict):
+        raise ConfigError(
+            f"{key}: is a section; name one of its settings: {listed(list(plain), 'and')}"
+        )
     return plain if isinstance(plain, str) else flow(plain)
 
 

@@ -62,6 +62,11 @@ def forms_of(annotation: Any) -> list[type[Section]]:
     return [annotation] if is_section else []
 
 
+def entries_of(annotation: Any) -> type[Section] | None:
+    """Return the section that each entry of a field is, if it holds sections by name."""
+    return forms_of(get_args(annotation)[1])[0] if get_origin(annotation) is dict else None
+
+
 def takes_none(field: FieldInfo) -> bool:
     """Say whether a field can be none."""
     return NoneType in get_args(field.annotation)
@@ -82,6 +87,8 @@ def rule(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         return (", or " if any("," in rule for rule in rules) else " or ").join(rules)
     if origin is Literal:
         return listed([repr(part) for part in parts], "or")
+    if origin is dict:
+        return "a section of sections"
     if origin is tuple:
         count = f" of {_COUNTS.get(len(parts), len(parts))}"
         if Ellipsis in parts:
@@ -153,11 +160,21 @@ def unknown_key(section: str, name: str, form: type[Section], root: type[Section
     if "." in name:
         return "write the section on a line of its own, and its keys indented below it"
     key = f"{section}.{name}" if section else name
-    if kinds := {repr(kind_of(other)): None for known, other in known_keys(root) if known == key}:
+    known = [(_entered(other, key), where) for other, where in known_keys(root)]
+    if kinds := {repr(kind_of(where)): None for other, where in known if other == key}:
         return f"belongs to kind {listed(list(kinds), 'or')}, but the kind is {kind_of(form)!r}"
-    if meant := _meant(key, [known for known, _ in known_keys(root)]):
+    if meant := _meant(key, [other for other, _ in known if other]):
         return f"unknown key; did you mean {listed(list(map(repr, meant)), 'or')}?"
     return f"unknown key; {section or 'a config'} has {listed(list(form.model_fields), 'and')}"
+
+
+def _entered(known: str, key: str) -> str:
+    """Put the name of the entry that a key is of in the place of `*`; nothing if it is of none."""
+    section, star, name = known.partition(".*.")
+    if not star:
+        return known
+    entry = key.removeprefix(f"{section}.").partition(".")[0]
+    return f"{section}.{entry}.{name}" if key.startswith(f"{section}.{entry}.") else ""
 
 
 def _meant(key: str, known: Sequence[str]) -> list[str]:
@@ -188,8 +205,13 @@ def _split(key: str) -> tuple[str, str]:
 
 
 def known_keys(form: type[Section], section: str = "") -> Iterator[tuple[str, type[Section]]]:
-    """Yield every key as `section.key`, with the section that has it; all forms of unions too."""
+    """Yield every key as `section.key`, with the section that has it; all forms of unions too.
+
+    The name of an entry, where a field holds sections by name, is `*`.
+    """
     for name, field in form.model_fields.items():
         yield section + name, form
         for inner in forms_of(field.annotation):
             yield from known_keys(inner, f"{section}{name}.")
+        if entry := entries_of(field.annotation):
+            yield from known_keys(entry, f"{section}{name}.*.")

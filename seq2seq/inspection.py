@@ -14,7 +14,7 @@ from seq2seq.errors import UserError
 from seq2seq.files import write_whole
 from seq2seq.model_folder import Model
 from seq2seq.terminal import say, visible
-from seq2seq.translation import Translation, Translator
+from seq2seq.translation import Request, Translation, Translator
 from seq2seq.vocabulary import EOS, blank
 
 _CELL = 0.34  # inches
@@ -118,7 +118,9 @@ def _missing_glyphs_told() -> Generator[None, None, None]:
         say(f"no installed font has these characters of the picture: {' '.join(new)}")
 
 
-def attention_picture(translator: Translator, sentence: str, translation: Translation) -> bytes:
+def attention_picture(
+    translator: Translator, sentence: str | Request, translation: Translation
+) -> bytes:
     """Draw what a network looks at while it writes a translation.
 
     Args:
@@ -129,7 +131,7 @@ def attention_picture(translator: Translator, sentence: str, translation: Transl
     Returns:
         A PNG file's content.
     """
-    (source,) = translator.vocabularies.source.encode([sentence])
+    (source,) = translator.encode([sentence])
     return draw_attention(
         translator.vocabularies.source.pieces(source),
         translator.vocabularies.target.pieces([*translation.tokens, EOS]),
@@ -138,20 +140,30 @@ def attention_picture(translator: Translator, sentence: str, translation: Transl
     )
 
 
-def attention_pictures(translator: Translator, lines: Sequence[str], number: int) -> list[bytes]:
+def attention_pictures(
+    translator: Translator, lines: Sequence[str | Request], number: int
+) -> list[bytes]:
     """Translate and draw the first lines that aren't blank, so many as there are up to `number`."""
-    chosen = list(islice((line for line in lines if not blank(line)), number))
+    requests = (Request(line) if isinstance(line, str) else line for line in lines)
+    chosen = list(islice((request for request in requests if not blank(request.text)), number))
     pairs = zip(chosen, translator.translate(chosen), strict=True)
     return [attention_picture(translator, line, translation) for line, translation in pairs]
 
 
-def inspect_attention(model: Model, sentence: str, path: Path) -> str:
+def inspect_attention(model: Model, sentence: str, path: Path, to: str | None = None) -> str:
     """Translate a sentence and draw what was attended to.
 
     The file is written whole or not at all; its folder is made where it is missing.
 
+    Args:
+        model: the model.
+        sentence: to translate.
+        path: of the picture.
+        to: the language to translate into, as in `Request`.
+
     Raises:
-        UserError: the sentence is blank, or the picture can't be written.
+        UserError: the sentence is blank, the model doesn't know the language, or the picture can't
+            be written.
 
     Returns:
         The translation.
@@ -160,7 +172,9 @@ def inspect_attention(model: Model, sentence: str, path: Path) -> str:
         raise UserError("the sentence to inspect is blank: give some text")
     if any("\ud800" <= character <= "\udfff" for character in sentence):
         raise UserError("the sentence to inspect is not UTF-8")
-    translator = Translator(model.network, model.vocabularies, model.config.search)
-    (translation,) = translator.translate([sentence])
-    write_whole(path, attention_picture(translator, sentence, translation))
+    default = model.config.data.default_target
+    translator = Translator(model.network, model.vocabularies, model.config.search, to=default)
+    request = Request(sentence, to=to)
+    (translation,) = translator.translate([request])
+    write_whole(path, attention_picture(translator, request, translation))
     return translation.text

@@ -54,7 +54,10 @@ def model_card(
         weights: SHA-256 of their file.
     """
     config, facts = description.config, description.facts
-    languages = f"from {_text(config.data.source)} to {_text(config.data.target)}"
+    directions = dict.fromkeys((part.source, part.target) for part in config.data.parts.values())
+    languages = " and ".join(
+        f"from {_text(source)} to {_text(target)}" for source, target in directions
+    )
     parts = [
         _front_matter(config.data),
         f"# Translation {languages}",
@@ -94,7 +97,8 @@ def add_test_scores(folder: Path, title: str, scores: Scores) -> None:
 
 
 def _front_matter(data: DataConfig) -> str:
-    codes = [re.match(r"[a-z]{2,3}(?![^-_])", side.lower()) for side in (data.source, data.target)]
+    sides = [side for part in data.parts.values() for side in (part.source, part.target)]
+    codes = [re.match(r"[a-z]{2,3}(?![^-_])", side.lower()) for side in sides]
     known = dict.fromkeys(code.group() for code in codes if code)
     languages = ["language:", *(f'- "{code}"' for code in known)] if known else []
     return "\n".join(

@@ -17,7 +17,7 @@ from seq2seq.files import allowed, whole_folder
 from seq2seq.model.network import Network, bare_network, build_network
 from seq2seq.model_card import CARD, model_card
 from seq2seq.model_description import ModelDescription
-from seq2seq.vocabulary import NUM_SPECIAL, Side, Vocabularies
+from seq2seq.vocabulary import Side, Vocabularies
 
 WEIGHTS = "model.safetensors"
 _DRAWING = (init.kaiming_uniform_, init.normal_, init.uniform_)  # what new layers call
@@ -97,8 +97,12 @@ def copy_weights(network: Network, weights: dict[str, torch.Tensor]) -> None:
 
 
 def _sizes(vocabularies: Vocabularies) -> dict[str, int]:
-    source, target = map(len, vocabularies)
-    return {"source_size": source, "target_size": target, "num_special": NUM_SPECIAL}
+    source, target = vocabularies
+    return {
+        "source_size": len(source),
+        "target_size": len(target),
+        "num_special": len(source.control),
+    }
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -95,6 +95,7 @@ def learn_shortlist(
     *,
     source_size: int,
     target_size: int,
+    num_special: int = NUM_SPECIAL,
     likely: int = LIKELY,
     always: int = ALWAYS,
 ) -> Shortlist:
@@ -104,6 +105,7 @@ def learn_shortlist(
         pairs: of the training set; there must be one.
         source_size: number of source pieces.
         target_size: number of target pieces.
+        num_special: target ids below this are special.
         likely: how many target pieces are listed for each source piece.
         always: how many are listed for all, beside the special ones: the most frequent.
     """
@@ -116,8 +118,8 @@ def learn_shortlist(
     rows = numpy.full((source_size, likely), PAD, numpy.int32)
     rows[found.source, found.rank] = found.target
     counts = numpy.bincount(target.ids, minlength=target_size)
-    counts[:NUM_SPECIAL] = counts.max() + 1
-    frequent = numpy.argsort(-counts, kind="stable")[: NUM_SPECIAL + always]
+    counts[:num_special] = counts.max() + 1
+    frequent = numpy.argsort(-counts, kind="stable")[: num_special + always]
     return Shortlist(frequent.astype(numpy.int32), rows, target_size=target_size)
 
 
@@ -149,7 +151,12 @@ def make_shortlist(model: Path, folder: Path | None = None) -> None:
         if not len(pairs.source):
             raise DataError(f"the {name} set of {data.folder} has no pair to learn from or to try")
     sizes = len(vocabularies.source), len(vocabularies.target)
-    shortlist = learn_shortlist(train, source_size=sizes[0], target_size=sizes[1])
+    shortlist = learn_shortlist(
+        train,
+        source_size=sizes[0],
+        target_size=sizes[1],
+        num_special=len(vocabularies.target.control),
+    )
     shortlist.save(model, vocabularies)
     _show(shortlist, validation, config.search.tokens_per_batch, sizes[1])
     say(f"the shortlist is in {model / FILE}: translate with search.shortlist=true")

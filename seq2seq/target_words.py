@@ -6,7 +6,7 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from seq2seq.search.constraints import Avoided, Required, contains, is_boundary
-from seq2seq.vocabulary import UNK, Vocabulary, blank, normalize, unbroken
+from seq2seq.vocabulary import UNK, Vocabulary, blank, normalize, unbroken, whole_text
 
 _KEPT = {
     "url": re.compile(r"(?:https?://|ftp://|www\.)[^\s<>\"]*[^\s<>\"'.,;:!?()\[\]{}»”]"),
@@ -127,7 +127,7 @@ class TargetWords:
             parts.append(f" {text}" if begins_word else text)
             place = end
         parts += [surfaces[token] for token in tokens[place:]]
-        return "".join(parts).removeprefix(" ")
+        return whole_text("".join(parts)).removeprefix(" ")
 
 
 def _visible(texts: Sequence[str]) -> list[str]:

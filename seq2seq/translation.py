@@ -30,7 +30,7 @@ from seq2seq.search.shortlisted import Shortlisted
 from seq2seq.sentence_split import split_long
 from seq2seq.shortlist import Shortlist
 from seq2seq.target_words import Asked, TargetWords, kept
-from seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabularies, blank
+from seq2seq.vocabulary import BOS, EOS, UNK, Vocabularies, blank, target_tag
 
 WINDOW = 1024  # lines that are translated, and written, together
 _EXTRA_LENGTH = 10  # pieces that any translation may have beyond its share of the source's
@@ -46,6 +46,8 @@ class Request(NamedTuple):
     """Words and phrases that the translation must have."""
     avoid: tuple[str, ...] = ()
     """Words and phrases that it may not have."""
+    to: str | None = None
+    """The language to translate into, of those that the model has tags for; none: its default."""
 
 
 class Translation(NamedTuple):
@@ -117,6 +119,7 @@ class Translator:
         others: Sequence[Network] = (),
         shortlist: Shortlist | None = None,
         alignments: bool = False,
+        to: str | None = None,
     ):
         """Put together what translates.
 
@@ -127,14 +130,17 @@ class Translator:
             others: networks that decide together with the first, of the same vocabularies.
             shortlist: which target pieces a source piece makes likely, where not all are scored.
             alignments: whether translations tell what each piece attends to.
+            to: the language whose tag a line has that asks for none; none: there are no tags.
         """
         self.network, self.vocabularies, self.settings = network, vocabularies, settings
+        self.to = to
         dtype = _chosen_type(settings.precision, network.output.weight.device)
         self._scorers = [Stepwise(each, dtype) for each in (network, *others)]
         self._shortlist, self._alignments = shortlist, alignments
         self._words = TargetWords(vocabularies.target)
-        never = (PAD, BOS) if settings.replace_unknown else (PAD, BOS, UNK)
-        self._symbols = Symbols(BOS, EOS, never)
+        allowed = (EOS, UNK) if settings.replace_unknown else (EOS,)
+        control = vocabularies.target.control
+        self._symbols = Symbols(BOS, EOS, tuple(n for n in control if n not in allowed))
         self._search = _in_search_terms(settings)
 
     @staticmethod
@@ -175,6 +181,7 @@ class Translator:
             others=[other.network for other in others],
             shortlist=Shortlist.load(Path(folder)) if settings.shortlist else None,
             alignments=alignments,
+            to=model.config.data.default_target,
         )
 
     def translate(self, lines: Sequence[str | Request]) -> list[Translation]:
@@ -188,8 +195,8 @@ class Translator:
 
     def work(self, lines: Sequence[str | Request]) -> Work:
         """Cut lines that are too long, and put what is of like length together, longest first."""
-        requests = [Request(line) if isinstance(line, str) else line for line in lines]
-        sources = self.vocabularies.source.encode([request.text for request in requests])
+        requests = list(map(_request, lines))
+        sources = self.encode(requests)
         parts = [
             part
             for line, (request, source) in enumerate(zip(requests, sources, strict=True))
@@ -203,6 +210,20 @@ class Translator:
         batches = [batch for some in (plain, worded) for batch in self._batches(parts, some)]
         return Work(len(requests), parts, batches)
 
+    def encode(self, lines: Sequence[str | Request]) -> list[list[int]]:
+        """Turn lines into ids of the source vocabulary, each after its language's tag, if any.
+
+        Raises:
+            UserError: there is no tag for a language that is asked for.
+        """
+        vocabulary, requests = self.vocabularies.source, list(map(_request, lines))
+        sources = vocabulary.encode([request.text for request in requests])
+        tags = [target_tag(vocabulary, request.to, self.to) for request in requests]
+        return [
+            source if tag is None else [tag, *source]
+            for tag, source in zip(tags, sources, strict=True)
+        ]
+
     def _cut(self, line: int, request: Request, source: list[int]) -> list[Part]:
         limit = self.settings.max_source_length
         if len(source) <= limit:
@@ -210,16 +231,20 @@ class Translator:
         texts = [
             part for part in split_long(request.text, self._count, limit) if not blank(part.text)
         ]
-        sources = self.vocabularies.source.encode([text for text, _ in texts])
         later = request._replace(prefix="", require=())  # what is asked for once, the first one has
-        requests = [request, *[later] * (len(texts) - 1)]
+        requests = [
+            (later if number else request)._replace(text=text)
+            for number, (text, _) in enumerate(texts)
+        ]
         return [
-            Part(line, request._replace(text=text), source, " " if space else "")
-            for request, (text, space), source in zip(requests, texts, sources, strict=True)
+            Part(line, request, source, " " if space else "")
+            for request, (_, space), source in zip(
+                requests, texts, self.encode(requests), strict=True
+            )
         ]
 
     def _count(self, text: str) -> int:
-        return len(self.vocabularies.source.encode([text])[0])
+        return len(self.encode([text])[0])
 
     def _is_worded(self, part: Part) -> bool:
         request = part.request
@@ -237,7 +262,9 @@ class Translator:
         found = self._found(parts, asked)
         return self._told(parts, asked, [self._best(hypotheses) for hypotheses in found])
 
-    def score(self, pairs: Sequence[tuple[str, Sequence[str]]]) -> list[list[Translation]]:
+    def score(
+        self, pairs: Sequence[tuple[str | Request, Sequence[str]]]
+    ) -> list[list[Translation]]:
         """Say what the model thinks of given translations.
 
         Args:
@@ -246,10 +273,10 @@ class Translator:
         Returns:
             Each translation with its score; 0 for those of a blank line.
         """
-        sources = self.vocabularies.source.encode([line for line, _ in pairs])
-        parts = [Part(n, Request(pairs[n][0]), source) for n, source in enumerate(sources)]
+        requests = [_request(line) for line, _ in pairs]
+        parts = [Part(n, requests[n], source) for n, source in enumerate(self.encode(requests))]
         results = [[Translation(text, [], 0.0) for text in texts] for _, texts in pairs]
-        numbers = [n for n, (line, texts) in enumerate(pairs) if texts and not blank(line)]
+        numbers = [n for n, (_, texts) in enumerate(pairs) if texts and not blank(requests[n].text)]
         for batch in self._batches(parts, numbers):
             chosen = [parts[number] for number in batch]
             targets = [self.vocabularies.target.encode(pairs[number][1]) for number in batch]
@@ -425,9 +452,13 @@ class Translator:
     ) -> dict[tuple[int, int], str]:
         """Put source pieces in the place of unknown ones that attend to them."""
         pieces = self.vocabularies.source.cut(part.request.text)
+        tags = len(part.source) - len(pieces)  # they stand first, and are no text to copy
         covered = {place for start, end in spans for place in range(start, end)}
         unknown = [n for n, token in enumerate(tokens) if token == UNK and n not in covered]
-        return {(place, place + 1): pieces[_largest(attention[place])].strip() for place in unknown}
+        return {
+            (place, place + 1): pieces[_largest(attention[place][tags:])].strip()
+            for place in unknown
+        }
 
     def _scored(self, part: Part, text: str, tokens: list[int], seen: Forced) -> Translation:
         total = math.fsum(seen.log_probabilities)
@@ -440,6 +471,10 @@ class Translator:
             self.vocabularies.target.pieces(tokens),
             seen.attention[:-1] if self._alignments else [],
         )
+
+
+def _request(line: str | Request) -> Request:
+    return Request(line) if isinstance(line, str) else line
 
 
 def _largest(weights: Sequence[float]) -> int:

@@ -319,13 +319,16 @@ class _JsonReader:
             raise DataError(f"{place} must be a JSON object or a text, but is {shown(value)}")
         common = self._reading.common
         prefix = row.get("prefix") or common.prefix
-        if not isinstance(prefix, str):
-            raise DataError(f"{place}: `prefix` must be a text, but is {shown(prefix)}")
+        to = row.get("to") or common.to
+        for key, text in (("prefix", prefix), ("to", to)):
+            if not isinstance(text, str | None):
+                raise DataError(f"{place}: `{key}` must be a text, but is {shown(text)}")
         request = Request(
             self._source.text(row, number),
             prefix,
             (*common.require, *_texts(row, "require", place)),
             (*common.avoid, *_texts(row, "avoid", place)),
+            to,
         )
         return Line(request, self._targets(row, number, place) if self._reading.scored else ())
 

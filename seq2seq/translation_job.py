@@ -26,6 +26,7 @@ from seq2seq.terminal import Progress
 from seq2seq.translation import WINDOW, Request, Translator
 from seq2seq.translation_input import JSON, Input, Reading, open_input, windows
 from seq2seq.translation_output import Form, Notes, Writer
+from seq2seq.vocabulary import Vocabularies, target_tag
 
 
 class Job(NamedTuple):
@@ -77,7 +78,9 @@ def run(job: Job, place: Place, device: torch.device, *, lease: float = LEASE) -
     _keep_memory_small()
     config = ModelDescription.load(job.model).config
     settings = search_settings(config, job.overrides, name=str(job.model))
-    reading = Reading((config.data.source, config.data.target), job.column, job.score, job.common)
+    target_tag(Vocabularies.load(job.model).source, job.common.to, config.data.default_target)
+    languages = (config.data.source, job.common.to or config.data.target)
+    reading = Reading(languages, job.column, job.score, job.common)
     source = open_input(job.source, reading, has_json=job.has_json)
     form = Form(
         json=job.json or (job.output is not None and ending(job.output) in JSON),
@@ -99,7 +102,8 @@ def run(job: Job, place: Place, device: torch.device, *, lease: float = LEASE) -
     if job.output is None:
         _to_standard_output(source, load(), job)
         return
-    description = _describe(job, settings) | {"form": form._asdict()}
+    to = job.common.to or config.data.default_target
+    description = _describe(job, settings) | {"to": to, "form": form._asdict()}
     window = job.window or WINDOW
     output = SharedOutput(job.output, source, description, window=window, lease=lease)
     output.begin(resume=job.resume, overwrite=job.overwrite)
@@ -127,7 +131,7 @@ def _mistakes(job: Job, place: Place) -> Iterator[str]:
     is_started = place.world_size > 1 and place.launcher in ("", "seq2seq")
     if is_started and (job.source is None or job.output is None or not _lasts(job.source)):
         yield "--devices needs --output and, as --input, a file that can be read more than once"
-    if job.score and job.common != Request(""):
+    if job.score and job.common._replace(to=None) != Request(""):
         yield "--prefix, --require and --avoid have no effect on translations that are scored"
     if not all(word.strip() for word in (*job.common.require, *job.common.avoid)):
         yield "--require and --avoid need words, but one is blank"

@@ -94,6 +94,8 @@ class Form(NamedTuple):
     def _record(self, line: Line, found: Sequence[Translation]) -> dict[str, Any]:
         best = found[0]
         record = {"source": line.request.text, **self._facts(best)}
+        if line.request.to is not None:
+            record["to"] = line.request.to
         record["source_pieces"] = list(best.source_pieces)
         if self.nbest or len(line.targets) > 1:
             record["hypotheses"] = [self._facts(translation) for translation in found]
@@ -145,7 +147,7 @@ class Writer:
             yield [best, *best.alternatives]
 
     def _scored(self, window: Window) -> Iterator[Sequence[Translation]]:
-        pairs = [(line.request.text, line.targets) for line in window.lines]
+        pairs = [(line.request, line.targets) for line in window.lines]
         for line, found in zip(window.lines, self._translator.score(pairs), strict=True):
             given = [t._replace(text=text) for t, text in zip(found, line.targets, strict=True)]
             yield sorted(given, key=lambda translation: -translation.score)

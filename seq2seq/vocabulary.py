@@ -1,18 +1,16 @@
-"""SentencePiece vocabularies: training, encoding, decoding, and the four special ids."""
+"""SentencePiece vocabularies: encoding, decoding, the special ids and those of tags."""
 
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import sentencepiece
 
-from seq2seq.config import VocabularyConfig
-from seq2seq.errors import DataError, ModelError
+from seq2seq.errors import ModelError, UserError
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 NUM_SPECIAL = 4
@@ -21,27 +19,33 @@ Side = Literal["source", "target"]
 
 # SentencePiece cuts the names of its special pieces out of the text that it learns from. These are
 # from Unicode's private use area, so that a corpus with `</s>` in it loses nothing.
-_SPECIAL_NAMES = {"pad": "\ue0f0", "bos": "\ue0f1", "eos": "\ue0f2", "unk": "\ue0f3"}
-_MAX_BYTES = 1 << 16  # SentencePiece silently skips longer lines when it learns
+SPECIAL_NAMES = {"pad": "\ue0f0", "bos": "\ue0f1", "eos": "\ue0f2", "unk": "\ue0f3"}
+TAG_NAME = "\ue0f4"  # before the language, in the name of its tag
 _BREAKS = re.compile("[\0\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _BYTE_ORDER_MARK = "\ufeff"
-_SUPPORTED_SIZE = re.compile(r"value <= (\d+)")
-_REQUIRED_SIZE = re.compile(r"required_chars\.\s*\d+\s*vs\s*(\d+)")
 
 
 def unbroken(text: str) -> str:
     """Leave out byte order marks, and make a space of all that ends a line."""
+    if text.isprintable():  # quick to tell, and most text is
+        return text
     return _BREAKS.sub(" ", text.replace(_BYTE_ORDER_MARK, ""))
 
 
 def normalize(text: str) -> str:
     """Bring one line to Unicode's NFC, with no byte order mark and nothing that ends a line."""
-    return unicodedata.normalize("NFC", unbroken(text))
+    unbroken_text = unbroken(text)
+    return unbroken_text if text.isascii() else unicodedata.normalize("NFC", unbroken_text)
 
 
 def blank(line: str) -> bool:
     """Whether a line has nothing to see: only spaces, controls and invisible signs, or nothing."""
     return not any(character.isprintable() and not character.isspace() for character in line)
+
+
+def whole_text(surfaces: str) -> str:
+    """Make one line of what several ids add to a text, whose bytes become characters."""
+    return unbroken(surfaces.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
 
 
 class Vocabulary:
@@ -66,12 +70,48 @@ class Vocabulary:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Turn lines of text into ids, without any special ones but `UNK`."""
-        return self._api.encode([normalize(text) for text in texts], out_type=int)
+        # More threads gain little here, and much where several processes encode.
+        return self._api.encode([*map(normalize, texts)], out_type=int, num_threads=1)
 
     def decode(self, sentences: Sequence[Sequence[int]]) -> list[str]:
-        """Turn ids into text; special ids but `UNK` leave nothing."""
+        """Turn ids into a line of text each; special ids but `UNK` leave nothing."""
         # One by one: for several at once it starts threads, which takes longer than a sentence.
-        return [self._api.decode([int(piece) for piece in pieces]) for pieces in sentences]
+        # Bytes, and pieces of other programs' models, may well be a line's end.
+        return [
+            unbroken(self._api.decode([int(piece) for piece in pieces])) for pieces in sentences
+        ]
+
+    @cached_property
+    def control(self) -> range:
+        """The ids that no text has: the special ones (of which text has `UNK` alone) and tags."""
+        end = NUM_SPECIAL
+        while end < len(self) and self._api.is_control(end):
+            end += 1
+        return range(end)
+
+    @cached_property
+    def tags(self) -> dict[str, int]:
+        """The ids of the languages' tags, which a source sentence begins with."""
+        names = {self._api.id_to_piece(number): number for number in self.control}
+        return {
+            name.removeprefix(TAG_NAME): number
+            for name, number in names.items()
+            if name.startswith(TAG_NAME)
+        }
+
+    def tag(self, language: str) -> int:
+        """Find the tag of a target language.
+
+        Raises:
+            UserError: there is none.
+        """
+        if language in self.tags:
+            return self.tags[language]
+        known = ", ".join(sorted(self.tags))
+        raise UserError(
+            f"the vocabulary has no tag for the target language '{language}'"
+            + (f"; it has tags for {known}" if known else ", or for any other language")
+        )
 
     @cached_property
     def names(self) -> list[str]:
@@ -80,15 +120,29 @@ class Vocabulary:
 
     @cached_property
     def surfaces(self) -> list[str]:
-        """What each id adds to a text: a piece with its space; of special ids, nothing."""
-        return [
-            "" if n < NUM_SPECIAL else each.replace("▁", " ") for n, each in enumerate(self.names)
-        ]
+        """What each id adds to a text: a piece with its space; of special ids and tags, nothing.
+
+        A byte is what Python's `surrogateescape` makes of it: `whole_text` puts several together.
+        """
+        return [self._surface(number) for number in range(len(self))]
+
+    def _surface(self, number: int) -> str:
+        if number in self.control or self._api.is_control(number):
+            return ""
+        name = self.names[number]
+        if self._api.is_byte(number):
+            return bytes([int(name[1:-1], 16)]).decode("utf-8", "surrogateescape")
+        return name.replace("▁", " ")
 
     def cut(self, text: str) -> list[str]:
         """Cut a line of text, after `normalize`, as `encode` does; the unknown stays as it is."""
-        pieces = self._api.encode(normalize(text), out_type=str)
-        return [piece.replace("▁", " ") for piece in pieces]
+        normal = normalize(text)
+        ids = self._api.encode(normal, out_type=int)
+        pieces = self._api.encode(normal, out_type=str)
+        return [
+            piece.replace("▁", " ") if number == UNK else self.surfaces[number]
+            for number, piece in zip(ids, pieces, strict=True)
+        ]
 
     def knows(self, letter: str) -> bool:
         """Whether a single character can be written with the pieces."""
@@ -96,8 +150,37 @@ class Vocabulary:
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Name each id: its piece, or what stands for a special one."""
-        special = ("<pad>", "<s>", "</s>", "<unk>")
-        return [special[piece] if piece < NUM_SPECIAL else self.names[piece] for piece in ids]
+        shown = dict(enumerate(("<pad>", "<s>", "</s>", "<unk>")))
+        shown |= {number: f"<2{language}>" for language, number in self.tags.items()}
+        return [shown.get(piece) or self.names[piece] for piece in ids]
+
+
+def target_tag(vocabulary: Vocabulary, to: str | None, default: str | None) -> int | None:
+    """Find the tag that a source sentence begins with; none where there are no tags.
+
+    Args:
+        vocabulary: of the source.
+        to: the language that is asked for.
+        default: the language where none is; none: there are no tags.
+
+    Raises:
+        UserError: there is no such tag.
+    """
+    if default is not None:
+        return vocabulary.tag(to or default)
+    if to is not None:
+        raise UserError(
+            f"the model can't be asked for the target language '{to}': it was trained without tags"
+            " (data.tags)"
+        )
+    return None
+
+
+def tagged(sentences: list[list[int]], tag: int | None) -> list[list[int]]:
+    """Begin sentences with a tag, where there is one; empty ones stay empty."""
+    if tag is None:
+        return sentences
+    return [[tag, *sentence] if sentence else [] for sentence in sentences]
 
 
 def shared_pieces(old: Vocabulary, new: Vocabulary) -> dict[int, int]:
@@ -193,98 +276,3 @@ class Vocabularies(NamedTuple):
                     " the whole folder again"
                 )
         return found
-
-
-def train_vocabularies(
-    source: Iterable[str], target: Iterable[str], config: VocabularyConfig
-) -> Vocabularies:
-    """Learn the vocabularies from the two sides of the training text.
-
-    Raises:
-        DataError: the text can't support the size; the message names one that works for both.
-    """
-    texts = {"source": [normalize(line) for line in source]}
-    texts["target"] = [normalize(line) for line in target]
-    if config.joint:
-        texts = {"joint": texts["source"] + texts["target"]}
-    try:
-        learnt = {
-            side: Vocabulary(_learn(lines, config, config.size)) for side, lines in texts.items()
-        }
-    except RuntimeError as error:
-        raise _unsupported(texts, config, str(error)) from error
-    joint = learnt.get("joint")
-    return Vocabularies(joint, joint) if joint else Vocabularies(learnt["source"], learnt["target"])
-
-
-def _unsupported(texts: dict[str, list[str]], config: VocabularyConfig, message: str) -> DataError:
-    """Say which size would have worked, for a size that did not."""
-    sizes = {
-        side: size for side in texts if (size := _working_size(texts[side], config)) is not None
-    }
-    if not sizes:
-        return DataError(f"no vocabulary can be learnt from the training text: {message}")
-    too_large = min(sizes.values()) < config.size
-    choose = min if too_large else max
-    side = choose(sizes, key=lambda side: sizes[side])
-    size, extreme = sizes[side], "largest" if too_large else "smallest"
-    if not all(_works(sentences, config, size) for sentences in texts.values()):
-        return DataError(
-            f"no `vocabulary.size` suits both sides of the training text: the {extreme} {side}"
-            f" {config.algorithm} vocabulary has {size} pieces, and the other side can't have that"
-            " number: write vocabulary.joint=true"
-        )
-    return DataError(
-        f"`vocabulary.size` is {config.size}, but the {extreme} {side} {config.algorithm}"
-        f" vocabulary that {len(texts[side])} lines of training text support has {size} pieces:"
-        f" write vocabulary.size={size}"
-    )
-
-
-def _working_size(sentences: list[str], config: VocabularyConfig) -> int | None:
-    """Find the size nearest to the one asked for that works, from SentencePiece's own hint."""
-    try:
-        _learn(sentences, config, config.size)
-    except RuntimeError as error:
-        message = str(error)
-    else:
-        return None
-    for pattern, change in ((_SUPPORTED_SIZE, -1), (_REQUIRED_SIZE, 1)):
-        if hint := pattern.search(message):
-            size = int(hint.group(1))
-            for candidate in (size + change * attempt for attempt in range(8)):
-                if _works(sentences, config, candidate):
-                    return candidate
-    return None
-
-
-def _works(sentences: list[str], config: VocabularyConfig, size: int) -> bool:
-    try:
-        _learn(sentences, config, size)
-    except RuntimeError:
-        return False
-    return True
-
-
-def _learn(sentences: list[str], config: VocabularyConfig, size: int) -> bytes:
-    model = BytesIO()
-    specials = {f"{name}_piece": piece for name, piece in _SPECIAL_NAMES.items()}
-    cast(Any, sentencepiece.SentencePieceTrainer).train(
-        sentence_iterator=iter(sentences),
-        model_writer=model,
-        model_type=config.algorithm,
-        vocab_size=size,
-        character_coverage=config.character_coverage,
-        split_digits=config.split_digits,
-        normalization_rule_name=config.normalization,
-        remove_extra_whitespaces=False,
-        max_sentence_length=_MAX_BYTES,
-        num_threads=16,  # the same on every machine: the result depends on it
-        minloglevel=2,
-        pad_id=PAD,
-        bos_id=BOS,
-        eos_id=EOS,
-        unk_id=UNK,
-        **specials,
-    )
-    return model.getvalue()

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from seq2seq.config import Config, DropoutConfig, ModelConfig, SearchConfig, VocabularyConfig
 from seq2seq.data.batch import Batch, make_batch, pad
-from seq2seq.data.prepared import Ids
+from seq2seq.data.prepared import FlatIds, Ids
 from seq2seq.model.network import Network, build_network
 from seq2seq.model_folder import Model, new_network
-from seq2seq.vocabulary import NUM_SPECIAL, Vocabularies, train_vocabularies
+from seq2seq.vocabulary import NUM_SPECIAL, Vocabularies
+from seq2seq.vocabulary_learning import train_vocabularies
 
 LINES = (
     "the cat sat on the mat",
@@ -63,19 +64,21 @@ def vocabulary_config(*, joint: bool = True) -> VocabularyConfig:
 
 
 @cache
-def tiny_vocabularies(*, joint: bool = True) -> Vocabularies:
+def tiny_vocabularies(*, joint: bool = True, tags: tuple[str, ...] = ()) -> Vocabularies:
     """Learn vocabularies from LINES."""
-    return train_vocabularies(LINES, LINES, vocabulary_config(joint=joint))
+    return train_vocabularies(LINES, LINES, vocabulary_config(joint=joint), tags)
 
 
-def tiny_model(seed: int = 0, model: ModelConfig = TINY, *, joint: bool = True) -> Model:
+def tiny_model(
+    seed: int = 0, model: ModelConfig = TINY, *, joint: bool = True, tags: tuple[str, ...] = ()
+) -> Model:
     """Make a model with random weights (in float32, as they are stored) and real vocabularies."""
     config = Config(
         model=model,
         vocabulary=vocabulary_config(joint=joint),
         search=SearchConfig(beam=3, max_length_ratio=1.0),
     )
-    vocabularies = tiny_vocabularies(joint=joint)
+    vocabularies = tiny_vocabularies(joint=joint, tags=tags)
     network = new_network(config, vocabularies)
     randomize(network, seed)
     return Model(network.eval(), vocabularies, config, {"step": 7, "note": "für ältere Läufe"})
@@ -96,9 +99,9 @@ def batch_of(*pairs: tuple[Sequence[int], Sequence[int]]) -> Batch:
     """Make a batch of pairs of a source and a target."""
     sources, targets = zip(*pairs, strict=True)
     return make_batch(
-        [ids(source) for source in sources],
-        [ids(target) for target in targets],
-        range(len(pairs)),
+        FlatIds.of([ids(source) for source in sources]),
+        FlatIds.of([ids(target) for target in targets]),
+        numpy.arange(len(pairs)),
     )
 
 

@@ -21,6 +21,14 @@ Row = tuple[Callable[[Any], float], str]
 """What a row of the table reads from a result, and the form it is written in."""
 
 
+class Table(NamedTuple):
+    """What is shown beside what is compared."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
 class Measured(NamedTuple):
     """What was measured, and on what."""
 
@@ -34,6 +42,8 @@ class Measured(NamedTuple):
     """Of the rates."""
     record: dict[str, Any]
     """All of it, for a file: the machine, what was measured, every sample."""
+    tables: tuple[Table, ...] = ()
+    """What else was found out, to be shown first."""
 
     @property
     def ratios(self) -> list[float]:
@@ -105,6 +115,8 @@ def _spread(values: Sequence[float], form: str) -> str:
 def show_results(measured: Measured) -> None:
     """Print medians and ranges: of each candidate, and of the ratio of two."""
     print(", ".join(f"{name} {fact}" for name, fact in measured.record["machine"].items()))
+    for table in measured.tables:
+        show_table(*table)
     show_table(measured.title, ["", *measured.rates], measured.rows)
     if len(measured.rates) == 2:
         ratio = _spread(measured.ratios, ".3f")

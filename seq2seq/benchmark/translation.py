@@ -105,7 +105,7 @@ class Candidate:
         """
         self._translator, self._lines, self._device = translator, text.lines, device
         self._shares = iter(shares)
-        self._tokens = sum(map(len, translator.vocabularies.source.encode(text.lines)))
+        self._tokens = sum(map(len, translator.encode(text.lines)))
         self._times = 1
 
     def fill(self, seconds: int) -> None:

@@ -1,14 +1,15 @@
 """Batches: examples as padded tensors, in the order that LSTMs like best (time first)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from seq2seq.data.prepared import Ids
+from seq2seq.data.plan import Indices
+from seq2seq.data.prepared import FlatIds, Ids
 from seq2seq.vocabulary import BOS, EOS, PAD
 
 
@@ -27,6 +28,22 @@ class Batch(NamedTuple):
     examples: Int[Tensor, " batch"]
     weight: float
     """1, or 0 for a batch that only keeps this process in step with others."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go from a loader's worker to its process as bytes.
+
+        torch would share the memory, which takes a file and a connection for each tensor: that is
+        ten times as slow, and containers have little of it.
+        """
+        return _rebuilt, tuple(part.numpy() if isinstance(part, Tensor) else part for part in self)
+
+
+def _rebuilt(*parts: Any) -> Batch:
+    """Make a batch of its parts again, tensors of which are arrays."""
+    tensors: list[Any] = [
+        torch.from_numpy(part) if isinstance(part, numpy.ndarray) else part for part in parts
+    ]
+    return Batch(*tensors)
 
 
 class Step(NamedTuple):
@@ -53,15 +70,14 @@ def padded_size(batch: Batch) -> int:
 
 def pad(sentences: Sequence[Ids]) -> Int[Tensor, "length batch"]:
     """Put sentences side by side as columns, filled up with `PAD`."""
-    longest = max(len(sentence) for sentence in sentences)
-    columns = numpy.full((longest, len(sentences)), PAD, dtype=numpy.int64)
-    for column, sentence in enumerate(sentences):
-        columns[: len(sentence), column] = sentence
+    flat = FlatIds.of(sentences)
+    columns, places = _columns(flat, rows=int(flat.lengths.max()))
+    columns.ravel()[places] = flat.ids
     return torch.from_numpy(columns)
 
 
 def make_batch(
-    source: Sequence[Ids], target: Sequence[Ids], examples: Sequence[int], *, weight: float = 1.0
+    source: FlatIds, target: FlatIds, examples: Indices, *, weight: float = 1.0
 ) -> Batch:
     """Make a batch of pairs of ids.
 
@@ -71,17 +87,32 @@ def make_batch(
         examples: which examples these are.
         weight: what the loss is multiplied with.
     """
-    target_input = pad([numpy.concatenate(([BOS], sentence)) for sentence in target])
-    outputs = pad([numpy.concatenate((sentence, [EOS])) for sentence in target])
-    steps = torch.arange(len(target_input))[:, None]
-    real = steps <= torch.tensor([len(sentence) for sentence in target])
-    rows = real.flatten().nonzero().squeeze(1)
+    number, longest = len(examples), int(target.lengths.max())
+    sources, places = _columns(source, rows=int(source.lengths.max()))
+    sources.ravel()[places] = source.ids
+    outputs, places = _columns(target, rows=longest + 1)
+    inputs = outputs.copy()
+    inputs[0] = BOS
+    inputs.ravel()[places + number] = target.ids  # a row below
+    outputs.ravel()[places] = target.ids
+    outputs[target.lengths, numpy.arange(number)] = EOS
+    rows = numpy.flatnonzero(numpy.arange(longest + 1)[:, None] <= target.lengths)
     return Batch(
-        source=pad(source),
-        source_lengths=torch.tensor([len(sentence) for sentence in source]),
-        target_input=target_input,
-        target_rows=rows,
-        target_output=outputs.flatten()[rows],
-        examples=torch.tensor(examples),
+        source=torch.from_numpy(sources),
+        source_lengths=torch.from_numpy(source.lengths),
+        target_input=torch.from_numpy(inputs),
+        target_rows=torch.from_numpy(rows),
+        target_output=torch.from_numpy(outputs.ravel()[rows]),
+        examples=torch.from_numpy(examples),
         weight=weight,
     )
+
+
+def _columns(flat: FlatIds, rows: int) -> tuple[Indices, Indices]:
+    """Make a matrix of padding, and say where in it, flattened, the ids get to."""
+    number = len(flat.lengths)
+    starts = numpy.cumsum(flat.lengths) - flat.lengths
+    # The id that is the i-th of its sentence gets to row i, in the sentence's column.
+    places = numpy.arange(len(flat.ids)) * number
+    places += numpy.repeat(numpy.arange(number) - starts * number, flat.lengths)
+    return numpy.full((rows, number), PAD, dtype=numpy.int64), places

@@ -1,8 +1,8 @@
 """The data folder as training and evaluation read it: manifest, vocabularies, mapped ids."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy
 import numpy.typing
@@ -10,13 +10,15 @@ import pyarrow
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from seq2seq.data.corpus import Split
+from seq2seq.data.overlap import Overlap
 from seq2seq.errors import DataError
 from seq2seq.vocabulary import Vocabularies
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 Ids = numpy.typing.NDArray[numpy.integer[Any]]
+Integers = numpy.typing.NDArray[numpy.integer[Any]]
 
 
 def split_path(folder: Path, split: Split) -> Path:
@@ -33,47 +35,77 @@ class SplitCounts(BaseModel):
     source_pieces: int = 0
     target_pieces: int = 0
     removed: dict[str, int] = {}
+    """Training pairs by the rule that left them out."""
+    examples: dict[str, tuple[tuple[str, str], ...]] = {}
+    """Three of these."""
+    microseconds: dict[str, float] = {}
+    """That each rule took for a pair, on one CPU."""
+    unknown: tuple[float, float] | None = None
+    """Shares of the source's and of the target's characters that the vocabularies don't know."""
 
 
-class Manifest(BaseModel):
-    """What a data folder says of itself."""
+class PreparedPart(BaseModel):
+    """A corpus of the mix, or the only one, whose training pairs lie together."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    source: str
+    target: str
+    pairs: int
+    """Of the training set."""
+
+
+class DataFolder(BaseModel):
+    """What a data folder of any format says of itself."""
 
     model_config = ConfigDict(frozen=True)
 
     format: int
     version: str
+    fingerprint: str
+
+    @staticmethod
+    def load(folder: Path) -> "DataFolder":
+        """Read a folder's manifest, whatever its format.
+
+        Raises:
+            DataError: the folder is no data folder.
+        """
+        return _read_manifest(DataFolder, folder)
+
+
+class Manifest(DataFolder):
+    """What a data folder of this format says of itself."""
+
     source: str
     target: str
     settings: dict[str, Any]
     origin: dict[str, str]
     splits: dict[Split, SplitCounts]
-    fingerprint: str
+    parts: tuple[PreparedPart, ...] = ()
+    overlaps: tuple[Overlap, ...] = ()
 
     def save(self, folder: Path) -> None:
         """Write the manifest; the last file of a folder that is being made."""
         (folder / MANIFEST).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
-    def load(folder: Path, *, any_format: bool = False) -> "Manifest":
-        """Read a folder's manifest, of this format or of any.
+    def load(folder: Path) -> "Manifest":
+        """Read a folder's manifest.
 
         Raises:
             DataError: the folder is no data folder, or one of another format.
         """
-        try:
-            text = (folder / MANIFEST).read_text(encoding="utf-8")
-            manifest = Manifest.model_validate_json(text)
-        except (OSError, ValidationError, UnicodeDecodeError) as error:
+        made = DataFolder.load(folder)
+        if made.format != FORMAT:
+            newer = f"seq2seq {made.version} has made it: update seq2seq, or "
             raise DataError(
-                f"{folder} is no data folder (no readable {MANIFEST} in it): choose another"
-                " data.folder, or make one with `seq2seq prepare`"
-            ) from error
-        if manifest.format != FORMAT and not any_format:
-            raise DataError(
-                f"the data folder {folder} has format {manifest.format}, but this version reads"
-                f" format {FORMAT}: make it anew with `seq2seq prepare --overwrite`"
+                f"the data folder {folder} has format {made.format}, but this version reads"
+                f" format {FORMAT}: {newer if made.format > FORMAT else ''}make it anew with"
+                " `seq2seq prepare --overwrite`"
             )
-        return manifest
+        return _read_manifest(Manifest, folder)
 
     def summary(self) -> str:
         """Say in a line what the folder holds."""
@@ -83,6 +115,32 @@ class Manifest(BaseModel):
             f"{number:,} {rule.replace('_', ' ')}" for rule, number in removed.items()
         )
         return ", ".join(parts) + (f"; left out of training: {left_out}" if left_out else "")
+
+
+_Kind = TypeVar("_Kind", bound=DataFolder)
+
+
+def _read_manifest(kind: type[_Kind], folder: Path) -> _Kind:
+    try:
+        return kind.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{folder} is no data folder (no readable {MANIFEST} in it): choose another"
+            " data.folder, or make one with `seq2seq prepare`"
+        ) from error
+
+
+class FlatIds(NamedTuple):
+    """Sentences, one after the other."""
+
+    ids: Ids
+    lengths: numpy.typing.NDArray[numpy.int64]
+
+    @staticmethod
+    def of(sentences: Sequence[Ids]) -> "FlatIds":
+        """Put sentences, at least one, into one array."""
+        lengths = numpy.fromiter(map(len, sentences), numpy.int64, len(sentences))
+        return FlatIds(numpy.concatenate(sentences), lengths)
 
 
 class Sentences(Sequence[Ids]):
@@ -110,6 +168,24 @@ class Sentences(Sequence[Ids]):
         row = index - self._starts[chunk]
         start, end = self._offsets[chunk][row : row + 2]
         return self._ids[chunk][start:end]
+
+    def lengths_of(self, examples: Integers) -> numpy.typing.NDArray[numpy.int64]:
+        """The number of ids of some sentences; only theirs are read."""
+        found = [end - start for _, start, end in self._places(examples)]
+        return numpy.array(found, dtype=numpy.int64)
+
+    def gather(self, examples: Integers) -> FlatIds:
+        """Read some sentences, at least one."""
+        found = [self._ids[chunk][start:end] for chunk, start, end in self._places(examples)]
+        return FlatIds.of(found)
+
+    def _places(self, examples: Integers) -> Iterator[tuple[int, int, int]]:
+        """Find sentences: the chunk, and where they start and end in it."""
+        chunks = numpy.searchsorted(self._starts, examples, side="right") - 1
+        rows = examples - self._starts[chunks]
+        for chunk, row in zip(chunks.tolist(), rows.tolist(), strict=True):
+            offsets = self._offsets[chunk]
+            yield chunk, int(offsets[row]), int(offsets[row + 1])
 
 
 class PreparedSplit(NamedTuple):
@@ -146,9 +222,9 @@ class PreparedData(NamedTuple):
         """Map the ids of a split, but for pairs that are empty on a side: they have no loss."""
         table = _table(self.folder, split)
         pairs = PreparedSplit(Sentences(table["source"]), Sentences(table["target"]))
-        full = numpy.minimum(pairs.source.lengths, pairs.target.lengths) > 0
-        if full.all():
+        if split == "train":  # has none, and may be too large to be looked through
             return pairs
+        full = numpy.minimum(pairs.source.lengths, pairs.target.lengths) > 0
         table = table.filter(pyarrow.array(full))
         return PreparedSplit(Sentences(table["source"]), Sentences(table["target"]))
 
@@ -156,6 +232,12 @@ class PreparedData(NamedTuple):
         """Read the raw text of the validation or the test set."""
         table = _table(self.folder, split)
         return PreparedText(table["source_text"].to_pylist(), table["target_text"].to_pylist())
+
+    def directions(self, split: Split) -> list[tuple[str, str]]:
+        """Say from which language into which each pair of the validation or the test set goes."""
+        parts = self.manifest.parts
+        numbers = _table(self.folder, split)["part"].to_pylist()
+        return [(parts[number].source, parts[number].target) for number in numbers]
 
 
 def _table(folder: Path, split: Split) -> Any:

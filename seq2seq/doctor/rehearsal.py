@@ -9,8 +9,9 @@ import torch
 import torch.distributed as distributed
 from rich.filesize import decimal as shown
 
-from seq2seq.config import Config
+from seq2seq.config import Config, VocabularyConfig
 from seq2seq.data.batch import Step, to_device
+from seq2seq.data.given_vocabularies import given_vocabularies
 from seq2seq.data.loader import Position
 from seq2seq.data.prepared import PreparedData
 from seq2seq.doctor.findings import Finding, failure, failure_of, fine, remark
@@ -37,10 +38,14 @@ _NEARLY = 0.9  # share of the memory from which on a word is due
 
 
 def sketch(config: Config) -> Network:
-    """Make the network of a config whose vocabulary is still to be learnt."""
-    size = config.vocabulary.size
+    """Make the network of a config whose data is still to be prepared."""
+    if vocabularies := given_vocabularies(config):
+        source, target = map(len, vocabularies)
+    else:
+        assert isinstance(config.vocabulary, VocabularyConfig)
+        source = target = config.vocabulary.size
     return build_network(
-        config.model, source_size=size, target_size=size, num_special=NUM_SPECIAL
+        config.model, source_size=source, target_size=target, num_special=NUM_SPECIAL
     ).to(weights_type(config.trainer.precision))
 
 

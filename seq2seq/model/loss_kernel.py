@@ -7,6 +7,8 @@ read twice and written once.
 # pyright: reportUnknownParameterType=false, reportMissingParameterType=false
 # pyright: reportIndexIssue=false, reportUnusedFunction=false, reportMissingTypeArgument=false
 
+from typing import no_type_check
+
 import torch
 import triton
 import triton.language as tl
@@ -17,6 +19,7 @@ _BLOCK = 4096  # scores that are looked at together
 
 
 @triton.jit
+@no_type_check  # what the tests' checker makes of it, Triton can't read
 def _turn_into_gradients(scores, right, chosen, likelihood, size, rest, block: tl.constexpr):
     """One row a program: note the right score and its log-probability, then overwrite the row."""
     row = tl.program_id(0).to(tl.int64)

@@ -84,7 +84,8 @@ class Stepwise:
         self._of_words = self._own(torch.cat((lowest[0][:, :width], word)))
         self._word_biases = self._own(torch.cat((lowest[2], readout.bias)))
         small = len(self._embeddings) * len(self._of_words) <= _LARGEST_TABLE
-        self._words = self._word_products(torch.arange(len(self._embeddings))) if small else None
+        every = torch.arange(len(table.weight), device=table.weight.device)
+        self._words = self._word_products(every) if small else None
         above = range(self._attending + 1, len(layers))
         of_context = [*(layers[number].all_weights[0][0][:, size:] for number in above), context]
         self._contexts = self._own(torch.cat(of_context))

@@ -263,4 +263,4 @@ def _memory_of(device: torch.device) -> float:
     if device.type != "cuda":
         return math.inf
     free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device)
+    return float(free + torch.cuda.memory_reserved(device))

@@ -1,5 +1,6 @@
 """What a training process is made of: the steps, and the module that computes them."""
 
+import socket
 from typing import Any
 
 import torch
@@ -8,7 +9,11 @@ from torch.utils.data import DataLoader
 from seq2seq.config import Config, Schedule
 from seq2seq.data.batch import Step
 from seq2seq.data.loader import Position, StepDataset, step_loader
+from seq2seq.data.mix import weights
+from seq2seq.data.plan_files import PlanFiles
 from seq2seq.data.prepared import PreparedData
+from seq2seq.data.segmentation import new_segmentation
+from seq2seq.data.weights import Share
 from seq2seq.model_folder import copy_weights, new_network
 from seq2seq.parallel.group import Group
 from seq2seq.parallel.place import Place, usable_threads
@@ -20,13 +25,23 @@ from seq2seq.training.state import RunState
 
 
 def new_steps(config: Config, data: PreparedData, place: Place) -> StepDataset:
-    """Make the steps of a process, each in one piece."""
+    """Make the steps of a process, each in one piece.
+
+    Raises:
+        DataError: the data can't be read, or its vocabularies have no such sampling.
+    """
+    folder = config.data.folder
+    sizes = [part.pairs for part in data.manifest.parts]
     return StepDataset(
         data.split("train"),
         seed=config.seed,
         tokens_per_step=config.training.tokens_per_step,
         rank=place.rank,
         world_size=place.world_size,
+        parts=tuple(map(Share, sizes, weights(config.data, sizes))),
+        segment=new_segmentation(config.training.sampling, data.vocabularies, config.seed),
+        files=PlanFiles(folder.with_name(f"{folder.name}.plans"), socket.gethostname()),
+        fingerprint=data.manifest.fingerprint,
     )
 
 
@@ -69,8 +84,8 @@ def new_module(
 def _schedule(config: Config, steps: StepDataset, state: RunState) -> Schedule:
     """Learn how long the parts of the rate's schedule are, now that the data is known."""
     training = config.training
-    tokens = int(steps.lengths.target.sum())
-    extent = Extent(state.schedule_step + training.steps, steps.epoch_length(0), tokens)
+    total = state.schedule_step + training.steps
+    extent = Extent(total, steps.epoch_length(0), steps.epoch_tokens(0))
     return in_steps(training.optimizer.schedule, extent)
 
 

@@ -9,7 +9,7 @@ from seq2seq.config import Config
 from seq2seq.data.batch import Batch
 from seq2seq.data.loader import Position, StepDataset
 from seq2seq.data.prepared import PreparedData
-from seq2seq.evaluation import score_once, translate_all
+from seq2seq.evaluation import prepared_test_set, score_once, translate_all
 from seq2seq.inspection import attention_pictures
 from seq2seq.model.loss import token_loss
 from seq2seq.model.network import Network
@@ -52,7 +52,9 @@ class Validator:
         """
         self._data, self._config, self._group = data, config, group
         self._count = 0
-        self._text = data.text("validation")
+        self._to = config.data.default_target
+        self._test = prepared_test_set(data.folder, "validation")
+        self._requests = self._test.requests(tagged=self._to is not None)
         pairs = data.split("validation")
         longest = int(pairs.target.lengths.max(initial=0)) + 1  # data.max_length is for training
         self._steps = StepDataset(
@@ -69,11 +71,12 @@ class Validator:
         """
         self._count += 1
         network.eval()
-        translator = Translator(network, self._data.vocabularies, self._config.validation_search)
+        search = self._config.validation_search
+        translator = Translator(network, self._data.vocabularies, search, to=self._to)
         try:
             hypotheses = translate_all(
                 translator,
-                self._text.source,
+                self._requests,
                 self._group,
                 task="validation",
                 stop=lambda: self._is_dropped(stop),
@@ -84,16 +87,15 @@ class Validator:
             network.train()
         if hypotheses is None or loss is None:
             return None
-        references = self._text.target
-        language = self._data.manifest.target
+        references, language = self._test.target, self._test.language
         scores = score_once(hypotheses, references, self._group, language=language)
-        rows = zip(self._text.source, hypotheses, references, strict=True)
+        rows = zip(self._test.source, hypotheses, references, strict=True)
         samples = [Sample(*row) for row in list(rows)[: self._config.validation.samples]]
         return Validation(scores, loss, samples, pictures)
 
     def _draw(self, translator: Translator) -> list[bytes]:
         number = self._config.monitoring.attention if self._group.place.is_first else 0
-        return attention_pictures(translator, self._text.source, number)
+        return attention_pictures(translator, self._requests, number)
 
     def _is_dropped(self, stop: StopRequest) -> bool:
         """Whether this process is to stop, or another one, which lets the others know."""

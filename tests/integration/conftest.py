@@ -59,7 +59,11 @@ def write_corpus(folder: Path, train: int) -> dict[str, object]:
 def make_config(folder: Path, *, pairs: int = 120, **sections: dict[str, object]) -> Config:
     """Make the settings of a tiny run in a folder; sections are merged over the defaults."""
     settings: dict[str, dict[str, object]] = {
-        "data": {"folder": folder / "data", "corpus": write_corpus(folder, pairs)},
+        "data": {
+            "folder": folder / "data",
+            "corpus": write_corpus(folder, pairs),
+            "cleaning": {"overlap": "ignore", "duplicates": "keep"},  # there are few sentences
+        },
         "vocabulary": {"size": 48},
         "model": {
             "embedding_size": 8,

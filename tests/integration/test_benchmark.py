@@ -76,6 +76,44 @@ def test_a_target_that_is_missed_is_a_failure(settings: Path, command: Command) 
     assert "is below the target" in ended.messages
 
 
+def test_what_feeds_training_is_measured(settings: Path, tmp_path: Path, command: Command) -> None:
+    output = tmp_path / "measured.json"
+    ended = command(
+        "benchmark",
+        "data",
+        settings,
+        "--text",
+        "3000",
+        "--pairs",
+        "3000",
+        *QUICK,
+        "--output",
+        output,
+    )
+    assert ended.status == 0, ended.messages
+    for row in (
+        "preparation of 3,000 pairs of noisy text: median of 2 (range)",
+        "by the plain loop's",
+        "identical",
+        "plan of 3,000 simulated pairs",
+        "first step from its file, ms",
+        "padding",
+        "OpenNMT-py's rule",
+        "meet again in the next epoch",
+        "loader / bare collate: ",
+    ):
+        assert row in ended.output
+    measured = json.loads(output.read_text())
+    plain, off, on = measured["preparation"].values()
+    assert all(taken[0]["pairs"] == 3000 for taken in (plain, off, on))
+    assert off[0]["microseconds"].keys() < on[0]["microseconds"].keys()
+    assert all(2**20 < taken[0]["memory"] < 2**31 for taken in (plain, off, on))
+    assert measured["plan"]["pairs"] == 3000
+    assert measured["plan"]["memory"] > 2**20
+    assert 0 < measured["batches"]["seq2seq"]["padding"] < 1
+    assert [entry["tokens"] > 0 for entry in measured["loader"]["loader"]] == [True, True]
+
+
 def test_two_processes_measure_together(settings: Path, tmp_path: Path) -> None:
     output = tmp_path / "measured.json"
     words = ("benchmark", "train", settings, *QUICK, "--output", output)

@@ -9,7 +9,10 @@ from tests.integration.conftest import make_config, prepared
 from tests.integration.processes import Finished, Process, ranks
 
 LIMITER = "tests.integration.limiter"
-PLENTY, LITTLE = 8000, 200  # MiB; a batch of all pairs takes 700
+PLENTY, LITTLE = (
+    8000,
+    400,
+)  # MiB, of which a thread may set 128 aside; a batch of all pairs takes 700
 
 
 @pytest.fixture(scope="module")

@@ -82,6 +82,21 @@ def test_a_full_disk_ends_the_run_which_goes_on_when_there_is_room(
         assert torch.equal(weights_at_end(folder)[name], weights)
 
 
+def test_a_full_disk_ends_preparing_which_goes_on_when_there_is_room(
+    config: Path, disk: Path
+) -> None:
+    folder = disk / "data"
+    other = fill(disk)
+    other.open("r+b").truncate(2**21 - 15000)
+    end = Process("prepare", config, f"data.folder={folder}").finish()
+    assert end.status == 2, end
+    assert "can't be written: No space left on device" in end.messages
+    assert not folder.exists()
+    other.unlink()
+    assert Process("prepare", config, f"data.folder={folder}").finish().status == 0
+    assert sorted(path.name for path in disk.iterdir()) == ["data"]
+
+
 def train(config: Path, folder: Path, *words: str) -> Finished:
     return Process("train", config, *words, f"training.folder={folder}").finish()
 

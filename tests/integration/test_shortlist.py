@@ -49,7 +49,7 @@ def test_what_it_cannot_be_learnt_from_is_said(
 ) -> None:
     data, other = tmp_path / "data", tmp_path / "other"
     other.mkdir()
-    smaller = make_config(other, vocabulary={"size": 44})
+    smaller = make_config(other, vocabulary={"size": 40})
     prepared(smaller)
     for words, said in (
         ([data], f"{data} is no model folder"),

@@ -104,8 +104,9 @@ def test_what_evaluate_writes_is_read(tmp_path: Path) -> None:
     save_model(tmp_path / "model", model)
     path, search = tmp_path / "model" / "score.json", SearchConfig(beam=4)
     scores = score(["a b c d e", "x"], ["a b c d e", "y"], language="de")
-    test_set = evaluation.TestSet("a test", ["1", "2"], ["a b c d e", "y"], "de")
-    evaluation.write_scores(path, scores, model, test_set, search)
+    test_set = evaluation.TestSet("a test", ["1", "2"], ["a b c d e", "y"], [("en", "de")] * 2)
+    found = evaluation.Evaluation(scores, {})
+    evaluation.write_scores(path, found, model, test_set, search)
     entry = read_entry(path)
     assert entry.test_set == test_set.digest()
     assert entry.scores == {one.name: one.value for one in scores}

@@ -16,14 +16,16 @@ from seq2seq.config import (
     Section,
     TrainingConfig,
     ValidationConfig,
+    VocabularyConfig,
 )
-from seq2seq.config_mistakes import forms_of, rule
+from seq2seq.config_mistakes import entries_of, forms_of, rule
 
 
 def sections(form: type[Section] = Config) -> Iterator[type[Section]]:
     yield form
     for field in form.model_fields.values():
-        for inner in forms_of(field.annotation):
+        entry = entries_of(field.annotation)
+        for inner in (*forms_of(field.annotation), *([entry] if entry else [])):
             yield from sections(inner)
 
 
@@ -178,6 +180,12 @@ def test_rules_over_several_sections_are_all_named_at_once():
         "`training.tokens_per_step` must be at least `data.max_length` + 1 = 301, but is 300",
         "`training.tokens_per_device` must be at least 2 × (`data.max_length` + 1) = 602, but is 9",
     ]
+
+
+def test_settings_from_before_there_were_kinds_are_read():
+    config = Config.model_validate({"vocabulary": {"size": 64}, "training": {"optimizer": {}}})
+    assert config.vocabulary == VocabularyConfig(size=64)
+    assert config.training.optimizer == AdamW()
 
 
 def test_rules_let_the_least_allowed_pass():

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq.config import BaseConfig, Config, DropoutConfig, ModelConfig, VocabularyConfig
+from seq2seq.config import (
+    BaseConfig,
+    Config,
+    DropoutConfig,
+    ModelConfig,
+    VocabularyConfig,
+    VocabularyFiles,
+)
 from seq2seq.config_file import dump_config
 from seq2seq.model_description import ModelDescription
 from tests.unit.test_config_file import mistakes, read
@@ -75,6 +82,16 @@ def test_what_the_base_has_decided_is_listed_with_the_other_mistakes(base: Path)
         "command line: model.encoder_layers: must be 2 as in the base run/model, but is 1: leave it"
         " out",
     ]
+
+
+def test_files_in_the_place_of_the_bases_vocabulary(base: Path) -> None:
+    text = "vocabulary: {kind: file, source: spm.model}"
+    assert mistakes(text, f"base.model={base}") == [
+        "x.yaml:1: vocabulary.kind: must be 'learnt' as in the base run/model, but is 'file': leave"
+        " it out, or learn a new one with base.vocabulary=own",
+    ]
+    config = read(text, f"base.model={base}", "base.vocabulary=own")
+    assert config.vocabulary == VocabularyFiles(kind="file", source=Path("spm.model"))
 
 
 def test_a_base_on_the_command_line_takes_the_place_of_the_files(base: Path) -> None:

@@ -19,6 +19,8 @@ from seq2seq.config import (
     InverseSquareRoot,
     Length,
     Linear,
+    MixCorpus,
+    MixPart,
     SampleCorpus,
     SearchConfig,
     Sgd,
@@ -246,6 +248,13 @@ def test_a_section_of_several_forms_in_another_one():
 
 # Mistakes ----------------------------------------------------------------------------------------
 
+
+def mix(parts: str, *settings: str) -> str:
+    """A config of a mix of corpora."""
+    corpus = ", ".join(["kind: mix", f"parts: {{{parts}}}", *settings])
+    return f"data: {{corpus: {{{corpus}}}}}"
+
+
 TABLE: list[tuple[str, str]] = [
     # keys
     (
@@ -305,11 +314,13 @@ TABLE: list[tuple[str, str]] = [
     ),
     (
         "data: {corpus: {kind: foo, name: x}}",
-        "x.yaml:1: data.corpus.kind: must be 'sample', 'hub', 'text' or 'table', but is 'foo'",
+        "x.yaml:1: data.corpus.kind: must be 'sample', 'hub', 'text', 'table', 'tmx' or 'mix', but"
+        " is 'foo'",
     ),
     (
         "data: {corpus: {kind: null}}",
-        "x.yaml:1: data.corpus.kind: must be 'sample', 'hub', 'text' or 'table', but is null",
+        "x.yaml:1: data.corpus.kind: must be 'sample', 'hub', 'text', 'table', 'tmx' or 'mix', but"
+        " is null",
     ),
     # values
     ("seed: x", "x.yaml:1: seed: must be a whole number ≥ 0 and ≤ 4294967295, but is 'x'"),
@@ -334,7 +345,7 @@ TABLE: list[tuple[str, str]] = [
     ),
     (
         "data: {corpus: {kind: text, train: [a], validation: [a, b]}}",
-        "x.yaml:1: data.corpus.train: must be a list of two, each a path, but is [a]",
+        "x.yaml:1: data.corpus.train: must be a list of two, each a path, or null, but is [a]",
     ),
     (
         "data: {corpus: {kind: hub, name: [a]}}",
@@ -343,7 +354,7 @@ TABLE: list[tuple[str, str]] = [
     (
         "data: {corpus: {kind: table, train: a, validation: []}}",
         "x.yaml:1: data.corpus.validation: must be a path, or a list of at least one, each a path,"
-        " but is []",
+        " or null, but is []",
     ),
     (
         "data: {corpus: {kind: table, train: a, validation: b, test: {c: d}}}",
@@ -353,7 +364,89 @@ TABLE: list[tuple[str, str]] = [
     (
         "data: {corpus: {kind: table, train: a, validation: [a, [b]]}}",
         "x.yaml:1: data.corpus.validation: must be a path, or a list of at least one, each a path,"
-        " but is [a, [b]]",
+        " or null, but is [a, [b]]",
+    ),
+    (
+        "data: {corpus: {kind: hub, name: x, streaming: yes, train: 'train[:1%]', test: a+b}}",
+        "x.yaml:1: data.corpus.train: must be the name of one split, the whole of it, where"
+        " `streaming` is true, but is 'train[:1%]'",
+    ),
+    # mixes
+    (
+        mix("a: {corpus: {kind: text, validation: [a, b]}}"),
+        "x.yaml:1: data.corpus.parts: must have a part with `corpus.train`, but have none",
+    ),
+    (
+        mix("a: {corpus: {kind: text, train: [a, b]}}"),
+        "x.yaml:1: data.corpus.parts: must have a part with `corpus.validation`, but have none",
+    ),
+    (
+        mix("a: {corpus: {kind: tmx, validation: x}, limit: 1}, b: {corpus: {kind: sample}}"),
+        "x.yaml:1: data.corpus.parts.a.limit: has no effect, since there is no `corpus.train`",
+    ),
+    (
+        mix("a: {corpus: {kind: sample}, weight: 0}"),
+        "x.yaml:1: data.corpus.parts.a.weight: must be a number > 0, but is 0",
+    ),
+    (
+        mix("a: {corpus: {kind: sample}, weight: -1}, b: {corpus: {kind: sample}}"),
+        "x.yaml:1: data.corpus.parts.a.weight: must be a number > 0, but is -1",
+    ),
+    (
+        mix("a: {corpus: {kind: sample}, weight: 2}", "temperature: 5"),
+        "x.yaml:1: data.corpus.temperature: must be null where parts have a weight (a), but is 5.0",
+    ),
+    (
+        mix("a: {corpus: {kind: sample}, target: fr}, b: {corpus: {kind: sample}}"),
+        "x.yaml:1: data.tags: must be true where `data.corpus.parts` have several target languages"
+        " (fr, de), but is false",
+    ),
+    (
+        mix("a: {corpus: {kind: sample}, target: fr}"),
+        "x.yaml:1: data.target: must be a target language of `data.corpus.parts` (fr), but is 'de'",
+    ),
+    (
+        mix("a: {corpus: {kind: text, train: [a, b], header: no}}"),
+        "x.yaml:1: data.corpus.parts.a.corpus.header: belongs to kind 'table', but the kind is"
+        " 'text'",
+    ),
+    (
+        mix("a: {corpus: {kind: sample}, wieght: 2}"),
+        "x.yaml:1: data.corpus.parts.a.wieght: unknown key; did you mean"
+        " 'data.corpus.parts.a.weight'?",
+    ),
+    (
+        mix("a: {corpus: {kind: mix}}"),
+        "x.yaml:1: data.corpus.parts.a.corpus.kind: must be 'sample', 'hub', 'text', 'table' or"
+        " 'tmx', but is 'mix'",
+    ),
+    (
+        mix("a: {corpus: {pairs: 3}}"),
+        "x.yaml:1: data.corpus.parts.a.corpus.kind: must be 'sample', 'hub', 'text', 'table' or"
+        " 'tmx', but is null",
+    ),
+    (
+        mix("a: {weight: 2}"),
+        "x.yaml:1: data.corpus.parts.a.corpus: is missing, but data.corpus.parts.a needs it",
+    ),
+    (mix("a: 3"), "x.yaml:1: data.corpus.parts.a: must be a section, but is 3"),
+    (
+        mix("a b: {corpus: {kind: sample}}"),
+        "x.yaml:1: data.corpus.parts: names must have letters, digits, - and _ alone, but one is"
+        " 'a b'",
+    ),
+    (
+        "data: {corpus: {kind: mix, parts: {}}}",
+        "x.yaml:1: data.corpus.parts: must be a section of sections, but is a section with nothing"
+        " in it",
+    ),
+    (
+        "data: {corpus: {kind: mix, parts: [a]}}",
+        "x.yaml:1: data.corpus.parts: must be a section of sections, but is [a]",
+    ),
+    (
+        "data: {corpus: {kind: mix}}",
+        "x.yaml:1: data.corpus.parts: is missing, but data.corpus of kind 'mix' needs it",
     ),
     (
         "data: {corpus: {kind: text, train: [a, b], validation: [a, b], header: no}}",
@@ -369,7 +462,30 @@ TABLE: list[tuple[str, str]] = [
     ),
     (
         "vocabulary: {algorithm: word}",
-        "x.yaml:1: vocabulary.algorithm: must be 'unigram' or 'bpe', but is 'word'",
+        "x.yaml:1: vocabulary.algorithm: must be 'unigram', 'bpe' or 'char', but is 'word'",
+    ),
+    (
+        "vocabulary: {symbols: [<br>, a b]}",
+        "x.yaml:1: vocabulary.symbols: must be texts with no space and no ▁ in them, but has 'a b'",
+    ),
+    (
+        "vocabulary: {kind: file, source: spm.model, size: 100}",
+        "x.yaml:1: vocabulary.size: belongs to kind 'learnt', but the kind is 'file'",
+    ),
+    (
+        "vocabulary: {kind: file, source: a.model, target: b.model}",
+        "x.yaml:1: model.tied: must be 'target' or 'none' where `vocabulary.target` is given, but"
+        " is 'all'",
+    ),
+    (
+        "vocabulary: {algorithm: char, split_digits: yes}",
+        "x.yaml:1: vocabulary.split_digits: must be false where `vocabulary.algorithm` is 'char',"
+        " since each digit is a piece anyway, but is true",
+    ),
+    (
+        "vocabulary: {algorithm: bpe}\ntraining: {sampling: {kind: unigram}}",
+        "x.yaml:2: training.sampling.kind: must be 'none' or 'bpe_dropout' where"
+        " `vocabulary.algorithm` is 'bpe', but is 'unigram'",
     ),
     (
         "trainer: {threads: 0}",
@@ -486,6 +602,30 @@ TABLE: list[tuple[str, str]] = [
     ),
     ("seed: " + "[" * 500 + "]" * 500, "x.yaml: is nested too deeply"),
 ]
+
+
+def test_parts_of_a_mix_can_be_changed_on_the_command_line():
+    text = mix("a: {corpus: {kind: sample}}, b-2: {corpus: {kind: sample, pairs: 7}, weight: 2}")
+    key = "data.corpus.parts.b-2"
+    overrides = [f"{key}.weight=3", f"{key}.corpus.held_out=5", "data.corpus.parts.a.limit=1e3"]
+    config = read(text, *overrides)
+    assert setting(config, f"{key}.weight") == "3.0"
+    part = config.data.parts["b-2"]
+    assert part.corpus == SampleCorpus(pairs=7, held_out=5)
+    assert setting(config, "data.corpus.parts.a.limit") == "1000"
+    with pytest.raises(ConfigError, match=r"data\.corpus\.parts has a and b-2, but no c"):
+        setting(config, "data.corpus.parts.c.limit")
+    with pytest.raises(ConfigError, match="parts: is a section; name one of its settings: a and b"):
+        setting(config, "data.corpus.parts")
+
+
+def test_parts_of_a_mix_have_the_languages_of_the_data_by_default():
+    text = mix("a: {corpus: {kind: sample}}, b: {corpus: {kind: sample}, source: it, target: fr}")
+    data = read(text, "data.tags=yes").data
+    languages = {name: (part.source, part.target) for name, part in data.parts.items()}
+    assert languages == {"a": ("en", "de"), "b": ("it", "fr")}
+    assert data.targets == ["de", "fr"]
+    assert (data.default_target, read("{}").data.default_target) == ("de", None)
 
 
 @pytest.mark.parametrize(("text", "message"), TABLE)
@@ -688,6 +828,12 @@ def configs(draw: st.DrawFn) -> Config:
             TableCorpus, kind=st.just("table"), train=PATH, validation=two, test=PATH | st.none()
         ),
     )
+    parts = st.dictionaries(
+        st.sampled_from(["a", "b-2", "C_3"]),
+        st.builds(MixPart, corpus=corpora, weight=RATE, limit=st.none() | WHOLE),
+        min_size=1,
+    )
+    corpora |= st.builds(MixCorpus, kind=st.just("mix"), parts=parts)
     return Config.model_validate(
         {
             "seed": draw(st.integers(0, 2**32 - 1)),
@@ -809,8 +955,8 @@ def test_differences():
     ]
     assert differences(Config(), read("{}", "data.corpus={kind: hub, name: x, test: null}")) == [
         "data.corpus: {kind: sample, pairs: 30000, held_out: 600} → {kind: hub, name: x,"
-        " configuration: null, revision: null, train: train, validation: validation, test: null,"
-        " source_column: null, target_column: null}"
+        " configuration: null, revision: null, streaming: false, train: train, validation:"
+        " validation, test: null, source_column: null, target_column: null}"
     ]
 
 

@@ -18,7 +18,8 @@ from seq2seq.errors import ModelError
 from seq2seq.model.network import Network
 from seq2seq.model_folder import Model, load_model, save_model
 from seq2seq.translation import Translator
-from seq2seq.vocabulary import Vocabularies, Vocabulary, train_vocabularies
+from seq2seq.vocabulary import Vocabularies, Vocabulary
+from seq2seq.vocabulary_learning import train_vocabularies
 from tests import builders
 from tests.builders import LINES, TINY, batch_of, tiny_model
 
@@ -223,12 +224,12 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
         "the vocabulary {folder}/joint.model doesn't belong to the model in that folder",
     ),
     "vocabulary of another model and size": (
-        write("joint.model", other_vocabulary(size=30)),
+        write("joint.model", other_vocabulary(size=32)),
         "the vocabulary {folder}/joint.model doesn't belong to the model in that folder",
     ),
     "vocabulary of another size in an older folder": (
-        both(edit_config(forget_digests), write("joint.model", other_vocabulary(size=30))),
-        "the vocabulary {folder}/joint.model has 30 pieces, but the weights"
+        both(edit_config(forget_digests), write("joint.model", other_vocabulary(size=32))),
+        "the vocabulary {folder}/joint.model has 32 pieces, but the weights"
         " {folder}/model.safetensors are for 40: it may be another model's",
     ),
 }

@@ -9,8 +9,8 @@ import torch
 
 from seq2seq.config import SearchConfig
 from seq2seq.model_folder import save_model
-from seq2seq.translation import Translation, Translator
-from seq2seq.vocabulary import EOS
+from seq2seq.translation import Request, Translation, Translator
+from seq2seq.vocabulary import EOS, UNK
 from tests.builders import LINES, tiny_model
 
 TEXT = (*LINES, "cat", "the tall tree sang to the old red mat", "a b c 5 日本 😀", "dog, dog!")
@@ -106,3 +106,42 @@ def test_a_line_that_is_too_long_is_translated_in_parts() -> None:
     line = f"{parts[0]} {parts[1]}\t{parts[2]}"
     found = translator.translate([parts[0], line, ""])
     assert [entry.text for entry in found] == [first, f"{first} {second} {third}", ""]
+
+
+def tagged(settings: SearchConfig | None = None, *, likely: Sequence[int] = ()) -> Translator:
+    """A model with tags, to which some pieces are the likeliest ones."""
+    model = tiny_model(tags=("de", "fr"))
+    model.network.output.bias.data[list(likely)] += 50.0
+    settings = settings or model.config.search
+    return Translator(model.network.double(), model.vocabularies, settings, to="de")
+
+
+def test_each_line_has_its_language() -> None:
+    translator = tagged()
+    plain = translator.translate(TEXT)
+    german, french = (
+        translator.translate([Request(line, to=to) for line in TEXT]) for to in ("de", "fr")
+    )
+    assert_same(german, plain)
+    assert [entry.text for entry in french] != [entry.text for entry in german]
+    assert (plain[0].source_pieces[0], french[0].source_pieces[0]) == ("<2de>", "<2fr>")
+    mixed = translator.translate([TEXT[0], Request(TEXT[0], to="fr"), Request("", to="fr")])
+    assert_same(mixed[:2], [plain[0], french[0]])
+    assert mixed[2].text == ""
+
+
+@pytest.mark.parametrize("settings", [SearchConfig(beam=1), SearchConfig(beam=2, nbest=2)])
+def test_no_translation_has_a_tag_however_likely(settings: SearchConfig) -> None:
+    control = set(tagged().vocabularies.target.control)
+    assert len(control) == 6
+    for found in tagged(settings, likely=sorted(control - {EOS})).translate(TEXT):
+        for entry in (found, *found.alternatives):
+            assert entry.tokens
+            assert not control & set(entry.tokens)
+
+
+def test_what_replaces_an_unknown_piece_is_no_tag() -> None:
+    settings = SearchConfig(beam=1, max_length=2, replace_unknown=True)
+    (found,) = tagged(settings, likely=[UNK]).translate(["日本"])
+    assert set(found.tokens) == {UNK}
+    assert set("".join(found.text.split())) == set("日本")

@@ -208,6 +208,7 @@ REFUSED: dict[str, tuple[str, str, Reading, str]] = {
         ALL,
         "`prefix` must be a text, but",
     ),
+    "odd language": ("a.jsonl", '{"text": "a", "to": 3}', ALL, "`to` must be a text, but is 3"),
     "odd words": (
         "a.jsonl",
         '{"text": "a", "avoid": [7]}',

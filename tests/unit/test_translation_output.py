@@ -35,7 +35,9 @@ class Known(Translator):
     def translate(self, lines: Sequence[str | Request]) -> list[Translation]:
         return self.found
 
-    def score(self, pairs: Sequence[tuple[str, Sequence[str]]]) -> list[list[Translation]]:
+    def score(
+        self, pairs: Sequence[tuple[str | Request, Sequence[str]]]
+    ) -> list[list[Translation]]:
         return self.scores
 
 

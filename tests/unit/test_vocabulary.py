@@ -1,9 +1,7 @@
-"""Text to ids and back, and vocabularies of a size that the text can't support."""
+"""Text to ids and back."""
 
-import re
 import unicodedata
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,59 +9,19 @@ from hypothesis import strategies as st
 
 from seq2seq.config import VocabularyConfig
 from seq2seq.errors import DataError, ModelError
-from seq2seq.vocabulary import (
-    BOS,
-    EOS,
-    NUM_SPECIAL,
-    PAD,
-    UNK,
-    Vocabularies,
-    Vocabulary,
-    normalize,
-    train_vocabularies,
+from seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabularies, Vocabulary, normalize, whole_text
+from seq2seq.vocabulary_learning import train_vocabularies
+from tests.vocabulary_builders import (
+    ALPHABET,
+    BREAKS,
+    BYTE_ORDER_MARK,
+    ENGLISH,
+    GERMAN,
+    SIZE,
+    SYMBOLS,
+    learn,
+    learn_one,
 )
-
-BREAKS = "\0\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-BYTE_ORDER_MARK = "\ufeff"
-# What SentencePiece, and other programs, would take for something else than text.
-SYMBOLS = ["<pad>", "<s>", "</s>", "<unk>", "<2de>", "<0x0A>", "[MASK]", "@@", "⁇"]
-SIZE = 60  # of a vocabulary of the sentences below, joint or not
-ALPHABET = "abcdehiklnorstuwÄäéß☃漢0123456789.,!'<>/ "
-
-
-def sentences(
-    number: str, things: tuple[str, ...], verbs: tuple[str, ...], places: tuple[str, ...]
-) -> list[str]:
-    return [
-        f"{number} {100 + i}: {things[i % len(things)]} {verbs[i % len(verbs)]}"
-        f" {places[i % len(places)]}."
-        for i in range(60)
-    ]
-
-
-ENGLISH = sentences(
-    "Number",
-    ("the bicycle", "the mirror", "the clock", "the barrel", "the kettle", "the letter"),
-    ("lies", "stands", "waits", "creaks", "gleams"),
-    ("at the ferry", "behind the mill", "beside the oven", "over the gate"),
-)
-GERMAN = sentences(
-    "Nummer",
-    ("das Fahrrad", "der Spiegel", "die Uhr", "das Fass", "der Kessel", "der Brief"),
-    ("liegt", "steht", "wartet", "knarrt", "glänzt"),
-    ("an der Fähre", "hinter der Mühle", "neben dem Ofen", "über dem Tor"),
-)
-
-
-def learn(source: list[str], target: list[str], **settings: Any) -> Vocabularies:
-    return train_vocabularies(source, target, VocabularyConfig(**settings))
-
-
-def learn_one(lines: list[str], **settings: Any) -> Vocabulary:
-    """A vocabulary of the text, not much larger than its alphabet."""
-    characters = {character for line in lines for character in normalize(line)}
-    size = len(characters | {" "}) + NUM_SPECIAL + 5
-    return learn(lines, [], **{"size": size, **settings}).source
 
 
 @pytest.fixture(scope="module", params=["unigram", "bpe"])
@@ -97,13 +55,75 @@ def test_empty_text_has_no_ids(vocabulary: Vocabulary):
     assert vocabulary.decode([[], [PAD, BOS, EOS]]) == ["", ""]
 
 
+@pytest.fixture(scope="module", params=["unigram", "bpe", "char"])
+def with_bytes(request: pytest.FixtureRequest) -> Vocabulary:
+    """A vocabulary that has all bytes, a symbol of the user's, and tags of languages."""
+    config = VocabularyConfig(
+        algorithm=request.param, byte_fallback=True, symbols=("<br>",), size=320
+    )
+    return train_vocabularies(ENGLISH, [], config, ["de", "fr"]).source
+
+
+def check_what_ids_decode_to(vocabulary: Vocabulary, data: st.DataObject) -> None:
+    ids = data.draw(st.lists(st.integers(0, len(vocabulary) - 1), max_size=20))
+    (text,) = vocabulary.decode([ids])
+    for line in (text, whole_text("".join(vocabulary.surfaces[number] for number in ids))):
+        assert not set(line) & set(BREAKS + BYTE_ORDER_MARK)
+        assert len(f"x{line}x".splitlines()) == 1
+
+
 @settings(deadline=None)
 @given(data=st.data())
 def test_no_ids_decode_to_more_than_one_line(vocabulary: Vocabulary, data: st.DataObject):
-    ids = data.draw(st.lists(st.integers(0, len(vocabulary) - 1), max_size=20))
-    (text,) = vocabulary.decode([ids])
-    assert not set(text) & set(BREAKS + BYTE_ORDER_MARK)
-    assert len(f"x{text}x".splitlines()) == 1
+    check_what_ids_decode_to(vocabulary, data)
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_no_bytes_and_tags_decode_to_more_than_one_line(
+    with_bytes: Vocabulary, data: st.DataObject
+):
+    check_what_ids_decode_to(with_bytes, data)
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_special_ids_and_tags_leave_nothing(with_bytes: Vocabulary, data: st.DataObject):
+    ids = data.draw(st.lists(st.sampled_from(with_bytes.control), max_size=20))
+    assert with_bytes.decode([[number for number in ids if number != UNK]]) == [""]
+
+
+def test_bytes_that_end_a_line_become_a_space(with_bytes: Vocabulary):
+    for ending in BREAKS:
+        ids = [with_bytes.names.index(f"<0x{byte:02X}>") for byte in ending.encode()]
+        ids = [*with_bytes.encode(["the"])[0], *ids, *with_bytes.encode(["the"])[0]]
+        assert with_bytes.decode([ids]) == ["the  the"]
+
+
+@settings(deadline=None)
+@given(text=st.text(ALPHABET + "Ω日語😀", max_size=20))
+def test_with_bytes_nothing_is_unknown(with_bytes: Vocabulary, text: str):
+    (ids,) = with_bytes.encode([text])
+    assert UNK not in ids
+    assert with_bytes.decode([ids]) == [text]
+    surfaces = [with_bytes.surfaces[number] for number in ids]
+    assert whole_text("".join(surfaces)).removeprefix(" ") == text
+    assert with_bytes.cut(text) == surfaces
+    assert all(map(with_bytes.knows, text))
+
+
+def test_a_symbol_is_one_piece_wherever_it_stands(with_bytes: Vocabulary):
+    for text in ("<br>", "the<br>clock", "a <br><br> b", "<b<br>r>"):
+        (ids,) = with_bytes.encode([text])
+        number = with_bytes.names.index("<br>")
+        assert ids.count(number) == text.count("<br>")
+        assert with_bytes.decode([ids]) == [text]
+
+
+def test_text_that_looks_like_a_byte_is_text(with_bytes: Vocabulary):
+    (ids,) = with_bytes.encode(["<0x0A>"])
+    assert with_bytes.names.index("<0x0A>") not in ids
+    assert with_bytes.decode([ids]) == ["<0x0A>"]
 
 
 @pytest.mark.parametrize("ending", BREAKS)
@@ -198,53 +218,6 @@ def test_normalization_changes_text_only_where_it_is_asked_for():
     lines = [*ENGLISH, "ﬁve… ﬁve…"]
     assert there_and_back(learn_one(lines), "ﬁve…") == "ﬁve…"
     assert there_and_back(learn_one(lines, normalization="nfkc"), "ﬁve…") == "five..."
-
-
-def named_size(error: pytest.ExceptionInfo[DataError]) -> int:
-    """The size that the message says to write."""
-    match = re.search(r"write vocabulary\.size=(\d+)$", str(error.value))
-    assert match, error.value
-    return int(match[1])
-
-
-@pytest.mark.parametrize("size", [5, 8000])
-@pytest.mark.parametrize("joint", [True, False])
-@pytest.mark.parametrize("algorithm", ["unigram", "bpe"])
-def test_a_size_that_the_text_cannot_support(algorithm: str, joint: bool, size: int):
-    with pytest.raises(DataError) as error:
-        learn(ENGLISH, GERMAN, size=size, algorithm=algorithm, joint=joint)
-    extreme = "smallest" if size == 5 else "largest"
-    assert f"`vocabulary.size` is {size}, but the {extreme} " in str(error.value)
-    assert f" {algorithm} vocabulary that " in str(error.value)
-    assert ("the " + extreme + " joint " in str(error.value)) == joint
-    named = named_size(error)
-    learnt = learn(ENGLISH, GERMAN, size=named, algorithm=algorithm, joint=joint)
-    assert [len(vocabulary) for vocabulary in learnt] == [named, named]
-    beyond = named - 1 if size == 5 else named + 1
-    with pytest.raises(DataError):
-        learn(ENGLISH, GERMAN, size=beyond, algorithm=algorithm, joint=joint)
-
-
-@pytest.mark.parametrize("size", [5, 8000])
-@pytest.mark.parametrize("algorithm", ["unigram", "bpe"])
-def test_the_named_size_suits_unlike_sides(algorithm: str, size: int):
-    for sides in ([ENGLISH, GERMAN[:20]], [ENGLISH[:20], GERMAN]):
-        with pytest.raises(DataError) as error:
-            learn(*sides, size=size, algorithm=algorithm, joint=False)
-        named = named_size(error)
-        learnt = learn(*sides, size=named, algorithm=algorithm, joint=False)
-        assert [len(vocabulary) for vocabulary in learnt] == [named, named]
-
-
-@pytest.mark.parametrize("size", [5, 40, 8000])
-@pytest.mark.parametrize("algorithm", ["unigram", "bpe"])
-def test_sides_that_no_size_suits(algorithm: str, size: int):
-    few, many = ["a b"] * 20, [chr(0x4E00 + number) * 2 for number in range(80)]
-    for sides in ([few, many], [many, few]):
-        with pytest.raises(DataError, match=r"no `vocabulary.size` suits both sides") as error:
-            learn(*sides, size=size, algorithm=algorithm, joint=False)
-        assert str(error.value).endswith("write vocabulary.joint=true")
-    assert learn(few, many, size=87, algorithm=algorithm).joint
 
 
 @pytest.mark.parametrize("lines", [[], [""], [BYTE_ORDER_MARK]])

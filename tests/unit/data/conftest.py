@@ -67,6 +67,7 @@ def make_config(tmp_path: Path, pairs: Pairs) -> Callable[..., Config]:
                     "folder": tmp_path / "data",
                     "corpus": {"kind": "text", **files},
                     "max_length": max_length,
+                    "cleaning": {"overlap": "ignore", "duplicates": "keep"},
                 },
                 "vocabulary": {"size": size, "joint": joint},
                 "model": {"tied": "none"},

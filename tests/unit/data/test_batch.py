@@ -1,5 +1,8 @@
 """Pairs of ids as padded tensors."""
 
+import pickle
+from multiprocessing.reduction import ForkingPickler
+
 import numpy
 import pytest
 import torch
@@ -7,12 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq.data.batch import Batch, make_batch, pad
-from seq2seq.data.prepared import Ids
+from seq2seq.data.prepared import FlatIds, Ids
 from seq2seq.vocabulary import BOS, EOS, NUM_SPECIAL, PAD
 
 
 def as_ids(sentences: list[list[int]]) -> list[Ids]:
     return [numpy.array(sentence, dtype=numpy.uint32) for sentence in sentences]
+
+
+def batch_of(source: list[list[int]], target: list[list[int]], examples: list[int]) -> Batch:
+    sides = [FlatIds.of(as_ids(side)) for side in (source, target)]
+    return make_batch(sides[0], sides[1], numpy.array(examples))
 
 
 def test_sentences_are_columns_filled_with_padding():
@@ -22,7 +30,7 @@ def test_sentences_are_columns_filled_with_padding():
 
 
 def test_a_batch_by_hand():
-    batch = make_batch(as_ids([[5, 6, 7], [8]]), as_ids([[9], [10, 11]]), [42, 3])
+    batch = batch_of([[5, 6, 7], [8]], [[9], [10, 11]], [42, 3])
     assert batch.source.tolist() == [[5, 8], [6, PAD], [7, PAD]]
     assert batch.source_lengths.tolist() == [3, 1]
     assert batch.target_input.tolist() == [[BOS, BOS], [9, 10], [PAD, 11]]
@@ -48,7 +56,7 @@ pieces = st.lists(st.integers(NUM_SPECIAL, 2**31), min_size=1, max_size=8)
 @given(pairs=st.lists(st.tuples(pieces, pieces), min_size=1, max_size=6))
 def test_nothing_but_the_sentences_is_scored(pairs: list[tuple[list[int], list[int]]]):
     source, target = ([pair[side] for pair in pairs] for side in (0, 1))
-    batch = make_batch(as_ids(source), as_ids(target), range(len(pairs)))
+    batch = batch_of(source, target, list(range(len(pairs))))
     assert outputs_by_column(batch) == [[*sentence, EOS] for sentence in target]
     inputs = batch.target_input.flatten()[batch.target_rows]
     assert len(inputs) == (batch.target_input != PAD).sum()
@@ -62,4 +70,17 @@ def test_nothing_but_the_sentences_is_scored(pairs: list[tuple[list[int], list[i
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_the_weight_is_kept(weight: float):
-    assert make_batch(as_ids([[4]]), as_ids([[5]]), [0], weight=weight).weight == weight
+    side = FlatIds.of(as_ids([[4]]))
+    assert make_batch(side, side, numpy.array([0]), weight=weight).weight == weight
+
+
+def test_a_batch_that_goes_to_another_process_takes_no_shared_memory():
+    batch = batch_of([[5, 6, 7], [8]], [[9], [10, 11]], [42, 3])
+    packed = bytes(ForkingPickler.dumps(batch))
+    assert b"rebuild_storage" not in packed
+    again: Batch = pickle.loads(packed)
+    assert type(again) is Batch
+    assert again.weight == batch.weight
+    for part, before in zip(again[:-1], batch[:-1], strict=True):
+        assert torch.equal(part, before)
+        assert part.dtype == before.dtype

@@ -3,7 +3,7 @@
 import gzip
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from seq2seq.config import DataConfig
-from seq2seq.data.corpus import SPLITS, Corpus, open_corpus
+from seq2seq.data.corpus import SPLITS, Corpus, missing_files, open_corpora
 from seq2seq.data.text_files import Pairs
 from seq2seq.errors import DataError
 
@@ -30,6 +30,11 @@ configs:
 ---
 # A data set
 """
+
+
+def open_corpus(data: DataConfig, seed: int) -> Corpus:
+    (part,) = open_corpora(data, seed)
+    return part.corpus
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -195,7 +200,7 @@ def write_hub_folder(folder: Path, card: str = "", **files: dict[str, Any]) -> P
     return folder
 
 
-def read_hub(folder: Path | str, split: Any = "train", **settings: str) -> Pairs:
+def read_hub(folder: Path | str, split: Any = "train", **settings: Any) -> Pairs:
     corpus = {"kind": "hub", "name": str(folder), **settings}
     return open_corpus(DataConfig.model_validate({"corpus": corpus}), 1).pairs(split)
 
@@ -303,6 +308,136 @@ def test_a_data_set_that_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(DataError, match="split 'train' of the data set") as error:
             list(read_hub(place))
         assert f"'{place}' can't be loaded: " in str(error.value)
+
+
+def write_shards(folder: Path, sizes: Sequence[int]) -> Path:
+    """A set in shards of unlike sizes, whose rows are numbered through."""
+    folder.mkdir()
+    first = 0
+    for shard, size in enumerate(sizes):
+        rows = {"en": [], "de": []}
+        for number in range(first, first + size):
+            rows["en"].append(f"en {number}")
+            rows["de"].append(f"de {number}")
+        name = f"train-{shard:05d}-of-{len(sizes):05d}.parquet"
+        parquet.write_table(pyarrow.table(rows), folder / name)
+        first += size
+    return folder
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("sizes", [(2, 31, 5), (5, 1)])
+def test_streamed_shards_of_unlike_sizes_give_each_row_once(tmp_path: Path, sizes: Sequence[int]):
+    folder = write_shards(tmp_path / "set", sizes)
+    expected = [(f"en {number}", f"de {number}") for number in range(sum(sizes))]
+    assert list(read_hub(folder, streaming=True)) == expected
+    assert list(read_hub(folder)) == expected
+    assert (tmp_path / "cache" / "datasets").is_dir()  # of the second reading alone
+
+
+@pytest.mark.usefixtures("offline")
+def test_streaming_keeps_no_copy(tmp_path: Path):
+    folder = write_shards(tmp_path / "set", (3, 1))
+    assert len(list(read_hub(folder, streaming=True))) == 4
+    assert not [path for path in (tmp_path / "cache").rglob("*.arrow")]
+
+
+@pytest.mark.usefixtures("offline")
+def test_streamed_json_lacks_columns_until_its_end(tmp_path: Path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    rows = [{"de": "eins", "en": "one", "id": 1}, {"de": "zwei", "id": 2}]
+    write(folder / "train.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    assert list(read_hub(folder, streaming=True)) == [("one", "eins"), ("", "zwei")]
+    with pytest.raises(DataError, match="has no column 'id2'; it has"):
+        list(read_hub(folder, streaming=True, source_column="id2"))
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_stream_that_breaks_off(tmp_path: Path):
+    folder = write_shards(tmp_path / "set", (2, 31))
+    shard = folder / "train-00001-of-00002.parquet"
+    write(shard, shard.read_bytes()[:200])
+    with pytest.raises(DataError, match="can't be read on after row 2: ") as error:
+        list(read_hub(folder, streaming=True))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("offline")
+def test_parts_of_splits(tmp_path: Path):
+    folder = write_shards(tmp_path / "set", (2, 31, 7))
+    for split, numbers in {
+        "train[:10%]": range(4),
+        "train[38:]": range(38, 40),
+        "train[:1]+train[-1:]": (0, 39),
+    }.items():
+        found = list(read_hub(folder, train=split))
+        assert found == [(f"en {number}", f"de {number}") for number in numbers]
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_set_of_the_hub_without_a_network(tmp_path: Path):
+    corpus = {"kind": "hub", "name": "nobody/nothing"}
+    found = open_corpus(DataConfig.model_validate({"corpus": corpus}), 1)
+    assert found.origin() == {}, "nobody knows the commit"
+    with pytest.raises(DataError, match="'nobody/nothing' can't be loaded: ") as error:
+        list(found.pairs("train"))
+    assert "\n" not in str(error.value)
+    commit = "0123456789abcdef" * 2 + "01234567"
+    corpus |= {"revision": commit}
+    pinned = open_corpus(DataConfig.model_validate({"corpus": corpus}), 1)
+    assert pinned.origin() == {"hub:nobody/nothing": commit}
+
+
+def mix(parts: dict[str, dict[str, Any]], **settings: Any) -> DataConfig:
+    corpus = {"kind": "mix", "parts": parts}
+    return DataConfig.model_validate({"corpus": corpus, **settings})
+
+
+def test_a_mix_opens_each_part_with_its_languages(tmp_path: Path):
+    for name in ("a.en", "a.de", "b.en"):
+        write(tmp_path / name, f"{name}\n".encode())
+    write(tmp_path / "c.tsv", b"de\tfr\neins\tun\n")
+    one, other = ([str(tmp_path / f"{name}.en"), str(tmp_path / "a.de")] for name in "ab")
+    data = mix(
+        {
+            "news": {"corpus": {"kind": "text", "train": one, "validation": one}, "limit": 7},
+            "talks": {"corpus": {"kind": "text", "train": other}, "weight": 2},
+            "words": {
+                "corpus": {"kind": "table", "test": str(tmp_path / "c.tsv")},
+                "source": "de",
+                "target": "fr",
+            },
+        },
+        tags=True,
+    )
+    parts = open_corpora(data, 1)
+    assert [(part.name, part.source, part.target, part.limit) for part in parts] == [
+        ("news", "en", "de", 7),
+        ("talks", "en", "de", None),
+        ("words", "de", "fr", None),
+    ]
+    has = [[part.corpus.has(split) for split in SPLITS] for part in parts]
+    assert has == [[True, True, False], [True, False, False], [False, False, True]]
+    assert list(parts[1].corpus.pairs("train")) == [("b.en", "a.de")]
+    assert list(parts[2].corpus.pairs("test")) == [("eins", "un")]
+    assert missing_files(data) == []
+    (tmp_path / "b.en").unlink()
+    assert missing_files(data) == [tmp_path / "b.en"]
+    with pytest.raises(DataError, match=r"^data\.corpus\.parts\.talks: .*b\.en can't be read"):
+        list(parts[1].corpus.pairs("train"))
+
+
+def test_a_part_of_a_mix_with_other_columns(tmp_path: Path):
+    write(tmp_path / "a.tsv", b"english\tgerman\none\teins\n")
+    corpus = {
+        "kind": "table",
+        "train": str(tmp_path / "a.tsv"),
+        "validation": str(tmp_path / "a.tsv"),
+    }
+    (part,) = open_corpora(mix({"words": {"corpus": corpus}}), 1)
+    with pytest.raises(DataError, match=r"^data\.corpus\.parts\.words: .* has no column 'en'"):
+        list(part.corpus.pairs("train"))
 
 
 def test_the_origin_of_a_local_set_leaves_out_hidden_files(tmp_path: Path):

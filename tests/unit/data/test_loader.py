@@ -1,7 +1,9 @@
 """The steps of a run, from any position on and on any number of processes."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -13,8 +15,10 @@ from torch import Tensor
 from seq2seq.data import loader
 from seq2seq.data.batch import Batch, Step
 from seq2seq.data.loader import Position, StepDataset, following, step_loader
-from seq2seq.data.plan import Indices, Lengths
-from seq2seq.data.prepared import PreparedSplit
+from seq2seq.data.plan import BATCH, Lengths, Plan
+from seq2seq.data.plan_files import PlanFiles
+from seq2seq.data.prepared import Ids, PreparedSplit
+from seq2seq.data.weights import Share
 from seq2seq.vocabulary import EOS
 
 MakeSplit = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], PreparedSplit]
@@ -37,7 +41,12 @@ def mixed(make_split: MakeSplit) -> PreparedSplit:
 
 
 def steps_of(split: PreparedSplit, **settings: Any) -> StepDataset:
-    chosen = {"seed": 1, "tokens_per_step": 15, "tokens_per_device": 1000, **settings}
+    chosen: dict[str, Any] = {
+        "seed": 1,
+        "tokens_per_step": 15,
+        "tokens_per_device": 1000,
+        **settings,
+    }
     return StepDataset(split, **chosen)
 
 
@@ -107,27 +116,85 @@ def test_any_start_gives_the_rest_of_the_run(mixed: PreparedSplit, start: int):
     assert load(resumed, position(start, [length] * 3), 12 - start) == whole[start:]
 
 
-def test_a_late_start_plans_its_own_epoch_alone(
-    split: PreparedSplit, monkeypatch: pytest.MonkeyPatch
-):
+def remember_plans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Keep the epochs that are planned."""
     planned: list[int] = []
     plan = loader.plan_epoch
 
-    def remember(lengths: Lengths, *, seed: int, epoch: int, tokens_per_step: int) -> list[Indices]:
+    def remember(*lengths: Lengths, epoch: int, **settings: Any) -> Plan:
         planned.append(epoch)
-        return plan(lengths, seed=seed, epoch=epoch, tokens_per_step=tokens_per_step)
+        return plan(*lengths, epoch=epoch, **settings)
 
     monkeypatch.setattr(loader, "plan_epoch", remember)
-    steps = steps_of(split)
-    next(iter(step_loader(steps, start=Position(50, 1), number=1)))
+    return planned
+
+
+def test_a_late_start_plans_its_own_epoch_alone(
+    split: PreparedSplit, monkeypatch: pytest.MonkeyPatch
+):
+    planned = remember_plans(monkeypatch)
+    next(iter(step_loader(steps_of(split), start=Position(50, 1), number=1)))
     assert planned == [50]
+
+
+def test_large_plans_are_made_once_and_read_from_files(
+    mixed: PreparedSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    in_memory = load(steps_of(mixed, tokens_per_step=90), Position(), 12)
+    planned = remember_plans(monkeypatch)
+    files = PlanFiles(tmp_path, "node", least=50)
+    settings = {"tokens_per_step": 90, "files": files, "fingerprint": "one"}
+    for _ in range(2):
+        loaded = step_loader(steps_of(mixed, **settings), start=Position(), number=12, workers=2)
+        assert [described(step) for step in loaded] == in_memory
+    assert planned == [0, 1, 2, 1, 2]  # of an old epoch nothing is kept but of the first
+    load(steps_of(mixed, **settings | {"fingerprint": "another"}), Position(), 1)
+    assert planned[5:] == [0]
+
+
+def test_an_epoch_with_weights(mixed: PreparedSplit):
+    steps = steps_of(mixed, tokens_per_step=90, parts=[Share(20, 2.0), Share(30, 0.5)])
+    number = steps.epoch_length(0)
+    counts = Counter(
+        example for batch in range(number) for example in real_examples(steps[Position(0, batch)])
+    )
+    assert [counts[example] for example in range(20)] == [2] * 20
+    assert sorted(counts[example] for example in range(20, 50)) == [0] * 15 + [1] * 15
+    tokens = [int(mixed.target.lengths[example] + 1) * times for example, times in counts.items()]
+    assert steps.epoch_tokens(0) == sum(tokens)
+
+
+def test_sentences_may_be_cut_into_other_pieces(split: PreparedSplit):
+    asked: set[tuple[str, int, int]] = set()
+
+    def segment(side: str, ids: Ids, *, epoch: int, example: int) -> Ids:
+        asked.add((side, epoch, example))
+        return numpy.repeat(ids, 2) if side == "target" else ids + 1000 * epoch
+
+    plain, sampled = steps_of(split), steps_of(split, segment=segment)
+    for number in range(NUM_STEPS):
+        before, after = (steps[Position(2, number)] for steps in (plain, sampled))
+        (one,), (other,) = before.batches, after.batches
+        # Lengths as prepared order, cut and count.
+        assert other.examples.tolist() == one.examples.tolist()
+        assert (after.target_tokens, after.source_tokens) == (
+            before.target_tokens,
+            before.source_tokens,
+        )
+        assert other.source.max() == one.source.max() + 2000
+        assert other.target_input.shape == (9, one.target_input.shape[1])
+        assert len(other.target_output) == 9 * len(other.examples)
+    sides = ("source", "target")
+    assert asked == {(side, 2, example) for side in sides for example in range(10)}
 
 
 def test_epochs_of_unlike_length(split: PreparedSplit, monkeypatch: pytest.MonkeyPatch):
     lengths = [3, 1, 4, 2]
 
-    def plan(*_: Any, epoch: int, **__: Any) -> list[Indices]:
-        return [numpy.array([epoch, 4 + batch]) for batch in range(lengths[epoch])]
+    def plan(*_: Any, epoch: int, **__: Any) -> Plan:
+        order = [part for batch in range(lengths[epoch]) for part in (epoch, 4 + batch)]
+        batches = [(2 * batch, 2, 3, 5, 10) for batch in range(lengths[epoch])]
+        return Plan(numpy.array(order), numpy.array(batches, dtype=BATCH))
 
     monkeypatch.setattr("seq2seq.data.loader.plan_epoch", plan)
     steps = steps_of(split)

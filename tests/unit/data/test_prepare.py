@@ -1,6 +1,7 @@
 """A data folder is whole or not there, says what is in it, and follows its settings and text."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Generator
@@ -13,10 +14,13 @@ import pyarrow
 import pytest
 
 from seq2seq import __version__
-from seq2seq.config import Config
+from seq2seq.config import Config, VocabularyConfig
 from seq2seq.data.prepare import prepare
 from seq2seq.data.prepared import FORMAT, MANIFEST, Manifest, PreparedData
+from seq2seq.data.removed import explain, show_removed
 from seq2seq.errors import DataError, UserError
+from seq2seq.vocabulary import Vocabularies
+from seq2seq.vocabulary_learning import draw, train_vocabularies
 
 MakeConfig = Callable[..., Config]
 Pairs = list[tuple[str, str]]
@@ -27,7 +31,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and ".data.work" not in path.parts  # which is there to outlive a run
     }
 
 
@@ -61,6 +65,7 @@ def test_the_folder_holds_what_its_manifest_says(
     folder = config.data.folder
     assert sorted(path.name for path in folder.iterdir()) == [
         MANIFEST,
+        "removed.jsonl",
         "source.model",
         "target.model",
         "test.arrow",
@@ -114,9 +119,8 @@ def test_the_same_text_and_settings_make_the_same_files(make_config: MakeConfig,
     again = with_settings(config, data={"folder": tmp_path / "again"})
     assert prepare(config).fingerprint == prepare(again).fingerprint
     one, two = snapshot(config.data.folder), snapshot(tmp_path / "again")
-    assert {name: content for name, (_, content) in one.items()} == {
-        name: content for name, (_, content) in two.items()
-    }
+    assert one.keys() == two.keys()
+    assert all(one[name][1] == two[name][1] for name in one.keys() - {MANIFEST})  # it has times
 
 
 @pytest.mark.parametrize(
@@ -298,8 +302,9 @@ def test_a_folder_of_another_format_is_refused(make_config: MakeConfig):
     config = make_config()
     prepare(config)
     path = config.data.folder / MANIFEST
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": FORMAT + 1}))
-    message = f"has format {FORMAT + 1}, but this version reads format {FORMAT}"
+    other = {"format": FORMAT + 1, "version": "9.1", "fingerprint": "a", "splits": "elsewhere"}
+    path.write_text(json.dumps(other))
+    message = f"has format {FORMAT + 1}, but this version reads format {FORMAT}: seq2seq 9.1 has"
     with unchanged(config.data.folder), pytest.raises(DataError, match=message):
         prepare(config)
     with pytest.raises(DataError, match=message):
@@ -311,7 +316,7 @@ def test_a_folder_of_another_format_is_refused(make_config: MakeConfig):
 )
 def test_an_empty_training_corpus(make_config: MakeConfig, tmp_path: Path, train: Pairs):
     config = make_config(train)
-    with unchanged(tmp_path), pytest.raises(DataError, match="the training corpus is empty"):
+    with unchanged(tmp_path), pytest.raises(DataError, match="the train set has no pair"):
         prepare(config)
 
 
@@ -351,6 +356,60 @@ def test_a_claim_of_a_process_that_was_killed_does_not_hold_up_the_next(make_con
     prepare(config)
 
 
+def test_no_more_pairs_are_learnt_from_than_the_sample(make_config: MakeConfig, pairs: Pairs):
+    config = with_settings(make_config(), vocabulary={"sample": 30, "size": 45})
+    prepare(config)
+    drawn = draw(pairs, 30)
+    assert sorted(drawn) != sorted(pairs[:30])
+    assert isinstance(config.vocabulary, VocabularyConfig)
+    sources, targets = zip(*drawn, strict=True)
+    learnt = train_vocabularies(sources, targets, config.vocabulary)
+    assert Vocabularies.load(config.data.folder).digest == learnt.digest
+
+
+def test_what_was_left_out_is_shown_and_explained(
+    make_config: MakeConfig, pairs: Pairs, capsys: pytest.CaptureFixture[str]
+):
+    unbalanced = [(f"{'very ' * 20}long {number}", "kurz") for number in range(150)]
+    config = make_config([*pairs, *unbalanced, ("", "leer")])
+    manifest = prepare(config)
+    show_removed(config.data.folder, manifest)
+    title, header, *rows = capsys.readouterr().out.splitlines()
+    assert title == "left out of training"
+    assert header.split()[:4] == ["rule", "pairs", "share", "µs/pair"]
+    assert rows[0].split()[:4] == ["empty", "1", "0.53", "%"]
+    assert rows[1].split()[:4] == ["ratio", "150", "80.21", "%"]
+    assert [row.split()[-1] for row in rows[1:]] == ["kurz"] * 3
+    assert {len(examples) for examples in manifest.splits["train"].examples.values()} == {1, 3}
+    explain(config.data.folder, "ratio")
+    out, said = capsys.readouterr()
+    assert "more than data.cleaning.ratio times" in said
+    assert "150 pairs" in said
+    assert "the first 100 of them" in said
+    assert [line.split()[-2:] for line in out.splitlines()[1:]] == [
+        [str(n), "kurz"] for n in range(100)
+    ]
+    explain(config.data.folder, "identical")
+    assert "0 pairs" in capsys.readouterr().err
+    with pytest.raises(DataError, match="there is no rule 'ration': choose one of characters, "):
+        explain(config.data.folder, "ration")
+    (config.data.folder / "removed.jsonl").unlink()
+    with pytest.raises(DataError, match=r"removed\.jsonl can't be read"):
+        explain(config.data.folder, "ratio")
+
+
+def test_a_file_replaced_by_one_of_the_same_size_and_date_is_found_out(make_config: MakeConfig):
+    config = make_config()
+    prepare(config)
+    path = config.data.folder.parent / "train.en"
+    before = path.stat()
+    path.write_text(path.read_text().replace("cat", "cow"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    with pytest.raises(DataError, match=r"train\.en has other content"):
+        prepare(config)
+
+
 def test_unfit_pairs_are_left_out_of_training_alone(
     make_config: MakeConfig, pairs: Pairs, capsys: pytest.CaptureFixture[str]
 ):
@@ -361,15 +420,15 @@ def test_unfit_pairs_are_left_out_of_training_alone(
         ("only spaces", "   "),
         ("a mark", "\ufeff"),
         (long, "kurz"),
-        ("short", long),
+        (long, "ist da! " * 20),
         (long, ""),
     ]
     everything = [unfit[0], *pairs, *unfit[1:]]
     config = make_config(everything, validation=everything, test=unfit)
     manifest = prepare(config)
     assert manifest.splits["train"].pairs == len(pairs)
-    assert manifest.splits["train"].removed == {"empty": 5, "too_long": 2}
-    assert "left out of training: 5 empty, 2 too long" in capsys.readouterr().err
+    assert manifest.splits["train"].removed == {"empty": 5, "ratio": 1, "too_long": 1}
+    assert "left out of training: 5 empty, 1 ratio, 1 too long" in capsys.readouterr().err
     data = PreparedData.open(config.data.folder)
     encoded = ids(config.data.folder, "train")
     decoded = data.vocabularies.source.decode(encoded["source"])
@@ -418,3 +477,95 @@ def test_text_from_windows_makes_the_same_folder(
     assert ids(config.data.folder, "train") == clean_ids
     assert dirty.fingerprint == clean.fingerprint
     assert dirty.origin != clean.origin
+
+
+def part_of(folder: Path, name: str, pairs: Pairs, **settings: Any) -> dict[str, Any]:
+    """A part of a mix whose training and validation sets have these pairs."""
+    path = folder / f"{name}.tsv"
+    rows = [f"{source}\t{target}\n" for source, target in pairs]
+    path.write_text("en\tde\n" + "".join(rows), encoding="utf-8")
+    corpus = {"kind": "table", "train": str(path), "validation": str(path)}
+    columns = {"source_column": "en", "target_column": "de"}
+    return {"corpus": {**corpus, **columns}, **settings}
+
+
+@pytest.fixture
+def mixed(make_config: MakeConfig, pairs: Pairs, tmp_path: Path) -> Callable[..., Config]:
+    """A mix of a corpus in text files, limited, and a table with another target language."""
+
+    def make(**changes: dict[str, Any]) -> Config:
+        plain = make_config(pairs[:20], validation=pairs[:5], test=pairs[:3])
+        second = part_of(tmp_path, "words", [*pairs[20:30], ("", "leer")], target="x-de")
+        first = {"corpus": plain.data.corpus.model_dump(mode="json"), "limit": 15}
+        parts = {"lines": first, "words": second}
+        for name, change in changes.items():
+            parts[name] |= change
+        data = {"tags": True, "corpus": {"kind": "mix", "parts": parts}}
+        return with_settings(plain, data=data)
+
+    return make
+
+
+def test_parts_of_a_mix_lie_one_after_another(mixed: Callable[..., Config], pairs: Pairs):
+    config = mixed()
+    manifest = prepare(config)
+    assert manifest == Manifest.load(config.data.folder)
+    assert [tuple(part.model_dump().values()) for part in manifest.parts] == [
+        ("lines", "en", "de", 15),
+        ("words", "en", "x-de", 10),
+    ]
+    assert manifest.splits["train"].pairs == 25
+    assert manifest.splits["train"].removed == {"empty": 1}
+    assert len(manifest.origin) == 7
+    data = PreparedData.open(config.data.folder)
+    vocabulary = data.vocabularies.source
+    encoded = ids(config.data.folder, "train")
+    texts = [source for source, _ in pairs[:15] + pairs[20:30]]
+    assert vocabulary.decode(encoded["source"]) == texts
+    tags = [vocabulary.tag("de")] * 15 + [vocabulary.tag("x-de")] * 10
+    assert [sentence[0] for sentence in encoded["source"]] == tags
+    assert not any({*tags} & {*sentence} for sentence in encoded["target"])
+    assert not any({*tags} & {*sentence[1:]} for sentence in encoded["source"])
+    held_out = [target for _, target in pairs[:5] + pairs[20:30]]
+    assert data.text("validation").target == [*held_out, "leer"]
+    assert data.directions("validation") == [("en", "de")] * 5 + [("en", "x-de")] * 11
+    assert data.directions("test") == [("en", "de")] * 3
+
+
+def test_an_ordinary_corpus_is_one_part(make_config: MakeConfig, pairs: Pairs):
+    config = make_config()
+    (part,) = prepare(config).parts
+    assert tuple(part.model_dump().values()) == ("", "en", "de", len(pairs))
+    assert PreparedData.open(config.data.folder).directions("validation") == [("en", "de")] * 5
+
+
+def test_other_weights_need_no_other_data_folder(mixed: Callable[..., Config]):
+    config = mixed()
+    prepare(config)
+    with unchanged(config.data.folder):
+        prepare(mixed(words={"weight": 5.0}))
+        with pytest.raises(DataError, match=r"data\.corpus\.parts\.lines\.limit was 15, is 14"):
+            prepare(mixed(lines={"limit": 14}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": "nowhere.tsv"}, r"parts\.words: nowhere\.tsv can't be read: No such file"),
+        ({"source_column": "english"}, r"parts\.words: .*words\.tsv has no column 'english'; its"),
+        (
+            {"train": "{folder}/empty.tsv"},
+            r"the train set of data\.corpus\.parts\.words has no pair",
+        ),
+    ],
+)
+def test_parts_of_which_one_cannot_be_used(
+    mixed: Callable[..., Config], tmp_path: Path, change: dict[str, Any], message: str
+):
+    (tmp_path / "empty.tsv").write_text("en\tde\n")
+    corpus = mixed().data.model_dump(mode="json")["corpus"]["parts"]["words"]["corpus"]
+    changed = {key: value.format(folder=tmp_path) for key, value in change.items()}
+    config = mixed(words={"corpus": corpus | changed})
+    with pytest.raises(DataError, match=message):
+        prepare(config)
+    assert not config.data.folder.exists()

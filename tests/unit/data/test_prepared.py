@@ -22,7 +22,8 @@ IDS = pyarrow.list_(pyarrow.uint32())
 @pytest.fixture
 def folder(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder whose splits are several record batches each."""
-    monkeypatch.setattr("seq2seq.data.prepare._CHUNK", 4)
+    monkeypatch.setattr("seq2seq.data.training_set._CHUNK", 4)
+    monkeypatch.setattr("seq2seq.data.training_set._CHUNKS", 1)
     config = make_config(validation=[("one", "eins"), ("", "zwei"), ("is", ""), *[("a", "d")] * 7])
     prepare(config)
     return config.data.folder
@@ -97,3 +98,19 @@ def test_a_folder_that_is_not_whole(folder: Path, tmp_path: Path):
         with pytest.raises(DataError, match="is no data folder") as error:
             PreparedData.open(place)
         assert f"{place} is no" in str(error.value)
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_some_sentences_of_any_chunks(data: st.DataObject):
+    sentence = st.lists(st.integers(0, 2**32 - 1), max_size=4)
+    chunks = data.draw(st.lists(st.lists(sentence, min_size=1, max_size=4), min_size=1, max_size=4))
+    sentences = Sentences(pyarrow.chunked_array(chunks, IDS))
+    plain = [ids for chunk in chunks for ids in chunk]
+    chosen = data.draw(st.lists(st.integers(0, len(plain) - 1), min_size=1, max_size=9))
+    examples = numpy.array(chosen)
+    lengths = [len(plain[example]) for example in chosen]
+    assert sentences.lengths_of(examples).tolist() == lengths
+    flat = sentences.gather(examples)
+    assert flat.lengths.tolist() == lengths
+    assert flat.ids.tolist() == [piece for example in chosen for piece in plain[example]]

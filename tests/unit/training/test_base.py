@@ -15,8 +15,8 @@ from seq2seq.vocabulary import (
     Vocabularies,
     Vocabulary,
     shared_pieces,
-    train_vocabularies,
 )
+from seq2seq.vocabulary_learning import train_vocabularies
 from tests.builders import LINES, TINY, tiny_model, tiny_network, vocabulary_config
 
 Tied = Literal["all", "target", "none"]

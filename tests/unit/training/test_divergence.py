@@ -39,7 +39,7 @@ class Run:
         return checkpoint_path(self.folder.checkpoints, step)
 
     def position(self, step: int) -> Position:
-        return Position((step - 1) // 3, (step - 1) % 3)
+        return Position((step - 1) // 3, 1 + (step - 1) % 3)
 
     def lose(self, *losses: float) -> None:
         """Compute steps with these losses, after which they are read back."""

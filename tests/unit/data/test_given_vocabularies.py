@@ -1,5 +1,6 @@
-"""Text prepared with the vocabulary of a base model, and what that vocabulary can't write."""
+"""Text prepared with a vocabulary of a base or of files, and what that vocabulary can't write."""
 
+import shutil
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +40,7 @@ def make_base(config: Config, folder: Path) -> Path:
 
 def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
     lines = capsys.readouterr().err.splitlines()
-    return [line for line in lines if line.startswith("the base's vocabulary")]
+    return [line for line in lines if "character" in line]
 
 
 @pytest.mark.parametrize("joint", [True, False])
@@ -54,11 +55,8 @@ def test_the_vocabulary_files_are_the_bases(
     assert [path.name for path in sorted((tmp_path / "tuned").glob("*.model"))] == names
     for name in names:
         assert (tmp_path / "tuned" / name).read_bytes() == (base / name).read_bytes()
-    assert manifest.settings["base.vocabulary"].startswith("sha256 ")
-    sides = ["training text"] if joint else ["source text", "target text"]
-    assert said(capsys) == [
-        f"the base's vocabulary knows every letter of the {side}" for side in sides
-    ]
+    assert manifest.settings["vocabulary.digest"].startswith("sha256 ")
+    assert said(capsys) == ["the vocabulary knows every character of the text"] * 2
 
 
 def test_letters_that_the_base_never_had_are_told_by_their_number(
@@ -70,10 +68,10 @@ def test_letters_that_the_base_never_had_are_told_by_their_number(
     prepare(based_on(make_config(train), base, folder=tmp_path / "tuned"))
     letters = "".join(unicodedata.normalize("NFC", side) for pair in train for side in pair)
     assert len(letters) == 6 + 5 + 9 + 2
-    assert said(capsys) == [
-        # 3 of 漢, and one each of x, the accent, the no-break space and Ω: 7 of 22
-        "the base's vocabulary doesn't know 5 letters of the training text"
-        " (漢 x U+00A0 U+0304 Ω): 31.8 % of its characters"
+    assert said(capsys)[1:] == [  # after what is said of the base's own text
+        # 漢 two times and Ω, of 6 + 9; 漢, x, the accent and the no-break space, of 5 + 2
+        "unknown to the vocabulary: 漢 Ω (2 characters, 20.0 % of the source text)",
+        "unknown to the vocabulary: x U+00A0 U+0304 漢 (4 characters, 57.1 % of the target text)",
     ]
     ids = PreparedData.open(tmp_path / "tuned").split("train")
     assert [list(ids.source[number]).count(UNK) for number in range(2)] == [1, 1]
@@ -85,11 +83,9 @@ def test_each_side_is_told_of_its_own_vocabulary(
     base = make_base(make_config(joint=False, size=33), tmp_path / "base")
     train = [("the ä", "die Ω")] * 4
     prepare(based_on(make_config(train, joint=False), base, folder=tmp_path / "tuned"))
-    assert said(capsys) == [
-        "the base's vocabulary doesn't know 1 letter of the source text (ä):"
-        " 20.0 % of its characters",
-        "the base's vocabulary doesn't know 1 letter of the target text (Ω):"
-        " 20.0 % of its characters",
+    assert said(capsys)[1:] == [
+        "unknown to the vocabulary: ä (1 character, 20.0 % of the source text)",
+        "unknown to the vocabulary: Ω (1 character, 20.0 % of the target text)",
     ]
 
 
@@ -100,9 +96,46 @@ def test_of_many_letters_the_commonest_are_shown(
     cyrillic = [chr(number) for number in range(0x430, 0x430 + 21)]
     train = [("".join(cyrillic), "die"), (cyrillic[-1], "die")]
     prepare(based_on(make_config(train), base, folder=tmp_path / "tuned"))
-    (line,) = said(capsys)
     shown = " ".join([cyrillic[-1], *cyrillic[:19]])
-    assert f"doesn't know 21 letters of the training text ({shown} …): 78.6 %" in line
+    assert said(capsys)[1:] == [
+        f"unknown to the vocabulary: {shown} … (21 characters, 100.0 % of the source text)"
+    ]
+
+
+def from_files(config: Config, models: Path, **data: Any) -> Config:
+    """The config with the models of a folder."""
+    values = config.model_dump()
+    values["data"] |= data
+    names = sorted(path.stem for path in models.glob("*.model"))
+    files = {name.replace("joint", "source"): models / f"{name}.model" for name in names}
+    values["vocabulary"] = {"kind": "file", **files}
+    values["model"]["tied"] = "none"
+    return Config.model_validate(values)
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_vocabularies_of_files(
+    joint: bool, make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learnt = make_config(joint=joint, size=48 if joint else 33)
+    prepare(learnt)
+    other = make_config([("the ä", "die Ω")] * 4, joint=joint)
+    config = from_files(other, learnt.data.folder, folder=tmp_path / "given")
+    manifest = prepare(config)
+    for name in ["joint.model"] if joint else ["source.model", "target.model"]:
+        model = (learnt.data.folder / name).read_bytes()
+        assert (tmp_path / "given" / name).read_bytes() == model
+    assert "unknown to the vocabulary: Ω (1 character, 20.0 % of the target text)" in said(capsys)
+    # The same files elsewhere are the same, others in their place are not.
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(learnt.data.folder, elsewhere)
+    moved = from_files(other, elsewhere, folder=tmp_path / "given")
+    assert prepare(moved) == manifest
+    tiny_vocabularies(joint=joint).save(elsewhere)
+    with pytest.raises(DataError, match=r"vocabulary\.digest was sha256 \w+, is sha256 \w+"):
+        prepare(moved)
+    with pytest.raises(DataError, match=r"vocabulary\.kind was file, is learnt"):
+        prepare(other.model_copy(update={"data": config.data}))
 
 
 def test_the_folder_of_another_base_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -112,11 +145,11 @@ def test_the_folder_of_another_base_is_refused(make_config: MakeConfig, tmp_path
     config = based_on(make_config(), base, folder=tmp_path / "tuned")
     first = prepare(config)
     assert prepare(config) == first
-    with pytest.raises(DataError, match=r"base\.vocabulary was sha256 \w+, is sha256 \w+"):
+    with pytest.raises(DataError, match=r"vocabulary\.digest was sha256 \w+, is sha256 \w+"):
         prepare(based_on(config, other))
-    with pytest.raises(DataError, match=r"base\.vocabulary was sha256 \w+, is None"):
+    with pytest.raises(DataError, match=r"vocabulary\.digest was sha256 \w+, is None"):
         prepare(config.model_copy(update={"base": None}))
-    with pytest.raises(DataError, match=r"base\.vocabulary was sha256 \w+, is None"):
+    with pytest.raises(DataError, match=r"vocabulary\.digest was sha256 \w+, is None"):
         prepare(based_on(config, base, vocabulary="own"))
 
 
@@ -140,7 +173,7 @@ def test_the_same_text_with_another_vocabulary_is_other_data(
     tuned = prepare(based_on(config, base, folder=tmp_path / "tuned"))
     learnt = prepare(based_on(config, base, "own", folder=tmp_path / "own"))
     assert tuned.fingerprint != learnt.fingerprint
-    assert "base.vocabulary" not in learnt.settings
+    assert "vocabulary.digest" not in learnt.settings
 
 
 def without_vocabulary(base: Path) -> None:
