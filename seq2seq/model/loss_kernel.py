@@ -6,6 +6,7 @@ read twice and written once.
 # pyright: reportMissingImports=false, reportUntypedFunctionDecorator=false
 # pyright: reportUnknownParameterType=false, reportMissingParameterType=false
 # pyright: reportIndexIssue=false, reportUnusedFunction=false, reportMissingTypeArgument=false
+# pyright: reportCallIssue=false
 
 from typing import no_type_check
 
