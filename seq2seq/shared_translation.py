@@ -206,12 +206,14 @@ class SharedOutput:
             UserError: the input can't be read, or nothing can be written.
         """
         count, claimed = 0, set[str]()
+        # What is there only once can't be come back to, and nobody else is at work on it.
+        take = self._claims.take if self._can_be_shared else self._claims.take_over
         for window in windows(self._source.lines(), self._window):
             part = self._part(count)
             if part.exists():
                 self._check_length(part, window)
             else:
-                with self._claims.take(part.name) as is_ours:
+                with take(part.name) as is_ours:
                     if is_ours and self.is_done():  # it was here, and is in the output now
                         break
                     if not is_ours:
