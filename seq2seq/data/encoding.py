@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy
 import numpy.typing
-import pyarrow
 
 from seq2seq.data.cleaning import Cleaner, Pair
+from seq2seq.data.prepared import FlatIds
 from seq2seq.data.repetition import Digests, near_digests, pair_digests
 from seq2seq.unknown_characters import Characters, unknown_in
 from seq2seq.vocabulary import UNK, Vocabularies, Vocabulary, tagged
@@ -31,27 +31,11 @@ Result = TypeVar("Result")
 Numbers = numpy.typing.NDArray[numpy.integer[Any]]
 
 
-class Ids(NamedTuple):
-    """Sentences, one after the other."""
-
-    ids: Numbers
-    lengths: Numbers
-
-    def chosen(self, wanted: numpy.typing.NDArray[numpy.bool_]) -> "Ids":
-        """Leave sentences out."""
-        return Ids(self.ids[numpy.repeat(wanted, self.lengths)], self.lengths[wanted])
-
-    def as_column(self) -> Any:
-        """Make a column of an Arrow table."""
-        offsets = numpy.concatenate(([0], numpy.cumsum(self.lengths))).astype(numpy.int32)
-        return pyarrow.ListArray.from_arrays(pyarrow.array(offsets), pyarrow.array(self.ids))
-
-
-def as_ids(vocabulary: Vocabulary, sentences: Sequence[Sequence[int]]) -> Ids:
+def as_ids(vocabulary: Vocabulary, sentences: Sequence[Sequence[int]]) -> FlatIds:
     """Put a vocabulary's ids into one array, of the smallest type that holds all of them."""
-    lengths = numpy.fromiter(map(len, sentences), numpy.int32, len(sentences))
+    lengths = numpy.fromiter(map(len, sentences), numpy.int64, len(sentences))
     flat = chain.from_iterable(sentences)
-    return Ids(
+    return FlatIds(
         numpy.fromiter(flat, numpy.min_scalar_type(len(vocabulary) - 1), int(lengths.sum())),
         lengths,
     )
@@ -62,8 +46,8 @@ class Encoded(NamedTuple):
 
     numbers: Numbers
     """Which pairs of the chunk these are."""
-    source: Ids
-    target: Ids
+    source: FlatIds
+    target: FlatIds
     removed: dict[str, list[Pair]]
     """By rule."""
     seconds: dict[str, float]
@@ -135,7 +119,7 @@ class Encoder:
         return Encoded(numbers, source, target, removed, seconds, characters, digests, near)
 
 
-def _characters(vocabulary: Vocabulary, texts: Sequence[str], encoded: Ids) -> Characters:
+def _characters(vocabulary: Vocabulary, texts: Sequence[str], encoded: FlatIds) -> Characters:
     """Count the characters of texts, and those that are unknown."""
     ends = numpy.cumsum(encoded.lengths)
     rows = numpy.searchsorted(ends, numpy.flatnonzero(encoded.ids == UNK), side="right")

@@ -142,6 +142,15 @@ class FlatIds(NamedTuple):
         lengths = numpy.fromiter(map(len, sentences), numpy.int64, len(sentences))
         return FlatIds(numpy.concatenate(sentences), lengths)
 
+    def chosen(self, wanted: numpy.typing.NDArray[numpy.bool_]) -> "FlatIds":
+        """Leave sentences out."""
+        return FlatIds(self.ids[numpy.repeat(wanted, self.lengths)], self.lengths[wanted])
+
+    def as_column(self) -> Any:
+        """Make a column of an Arrow table."""
+        offsets = numpy.concatenate(([0], numpy.cumsum(self.lengths))).astype(numpy.int32)
+        return pyarrow.ListArray.from_arrays(pyarrow.array(offsets), pyarrow.array(self.ids))
+
 
 class Sentences(Sequence[Ids]):
     """One column of ids, memory-mapped: nothing is read before it is asked for."""

@@ -15,8 +15,9 @@ import pyarrow
 from pydantic import BaseModel, ConfigDict
 
 from seq2seq.data.cleaning import Examples, Pair, add_times, add_up
-from seq2seq.data.encoding import Encoded, Encoder, Ids, in_order
+from seq2seq.data.encoding import Encoded, Encoder, in_order
 from seq2seq.data.overlap import Found, HeldOut
+from seq2seq.data.prepared import FlatIds
 from seq2seq.data.repetition import Seen
 from seq2seq.files import whole_file, write_whole
 from seq2seq.unknown_characters import Characters
@@ -104,7 +105,7 @@ class TrainingSet:
         seconds: dict[str, float] = {}
         found, digests = Found(), [numpy.zeros(0, numpy.uint64)]
         characters = (Characters(), Characters())
-        kept: list[tuple[Ids, Ids]] = []
+        kept: list[tuple[FlatIds, FlatIds]] = []
         for chunk, encoded in taken:
             add_up(removed, encoded.removed)
             add_times(seconds, encoded.seconds)
@@ -178,10 +179,10 @@ def chunks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
         yield chunk
 
 
-def _write_columns(file: Any, kept: Sequence[tuple[Ids, Ids]]) -> None:
+def _write_columns(file: Any, kept: Sequence[tuple[FlatIds, FlatIds]]) -> None:
     """Write a block's ids as one batch."""
     columns = [
-        Ids(
+        FlatIds(
             numpy.concatenate([side.ids for side in sides]),
             numpy.concatenate([side.lengths for side in sides]),
         ).as_column()
