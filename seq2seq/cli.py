@@ -128,6 +128,8 @@ def prepare(
     from seq2seq.data.removed import explain as show
     from seq2seq.data.removed import show_removed
 
+    if explain is not None and overwrite:
+        raise UserError("--overwrite has no effect with --explain, which makes nothing")
     settings = load_config(config, overrides or ())
     if explain is not None:
         show(settings.data.folder, explain)

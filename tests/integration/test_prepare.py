@@ -167,6 +167,9 @@ def test_pairs_of_the_test_set_are_refused_or_left_out(tmp_path: Path, command: 
     shown = command("prepare", config, *words, "--explain", "overlap")
     assert (shown.status, shown.output.split()[-2:]) == (0, ["IT", "IS."])
 
+    both = command("prepare", config, *words, "--explain", "overlap", "--overwrite")
+    assert (both.status, "--overwrite has no effect" in both.messages) == (2, True)
+
     near = ("data.cleaning.overlap=tell", "data.cleaning.duplicates=near", "--overwrite")
     assert command("prepare", config, *words, *near).status == 0
     assert Manifest.load(tmp_path / "data").splits["train"].removed == {"duplicates": 2}
